@@ -1,1 +1,7 @@
-//! placeholder
+//! A tensor engine with its own autograd and its own handwritten WGSL kernels.
+
+mod dtype;
+mod error;
+
+pub use dtype::DType;
+pub use error::{Error, Result};

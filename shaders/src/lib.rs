@@ -1,1 +1,1 @@
-//! placeholder
+//! Foundations of wgrad.
