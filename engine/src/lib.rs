@@ -2,6 +2,7 @@
 
 mod dtype;
 mod error;
+pub mod rng;
 
 pub use dtype::DType;
 pub use error::{Error, Result};
