@@ -1,8 +1,21 @@
 //! A tensor engine with its own autograd and its own handwritten WGSL kernels.
 
+pub mod autograd;
+mod cpu;
+mod device;
 mod dtype;
 mod error;
+mod kernels;
+mod layout;
+mod ops;
 pub mod rng;
+mod storage;
+mod tensor;
 
+pub use autograd::{Gradients, checkpoint, no_grad};
+pub use device::{Device, GpuOptions, MemoryStats, RngState, Select};
 pub use dtype::DType;
 pub use error::{Error, Result};
+pub use layout::{Dims, MAX_RANK};
+pub use storage::Element;
+pub use tensor::Tensor;

@@ -1,0 +1,60 @@
+//! Elementwise loops over any strides.
+
+use half::{bf16, f16};
+
+use super::fill;
+use crate::layout::Dims;
+use crate::storage::{CpuData, Element};
+use crate::{DType, Device, Result, Tensor};
+
+pub(crate) fn full(op: &'static str, value: f64, shape: Dims, dtype: DType, device: &Device) -> Result<Tensor> {
+    let n = shape.elements();
+    match dtype {
+        DType::F32 => Tensor::from_cpu(op, vec![value as f32; n], shape, device),
+        DType::F16 => Tensor::from_cpu(op, vec![f16::from_f64(value); n], shape, device),
+        DType::BF16 => Tensor::from_cpu(op, vec![bf16::from_f64(value); n], shape, device),
+        DType::F64 => Tensor::from_cpu(op, vec![value; n], shape, device),
+        DType::I32 => Tensor::from_cpu(op, vec![value as i32; n], shape, device),
+        DType::U32 => Tensor::from_cpu(op, vec![value as u32; n], shape, device),
+        DType::Bool => Tensor::from_cpu(op, vec![value != 0.0; n], shape, device),
+    }
+}
+
+pub(crate) fn arange(
+    op: &'static str,
+    start: f64,
+    step: f64,
+    shape: Dims,
+    dtype: DType,
+    device: &Device,
+) -> Result<Tensor> {
+    let at = |i: usize| start + i as f64 * step;
+    let n = shape.elements();
+    match dtype {
+        DType::F32 => Tensor::from_cpu(op, fill(n, |i| at(i) as f32), shape, device),
+        DType::F16 => Tensor::from_cpu(op, fill(n, |i| f16::from_f64(at(i))), shape, device),
+        DType::BF16 => Tensor::from_cpu(op, fill(n, |i| bf16::from_f64(at(i))), shape, device),
+        DType::F64 => Tensor::from_cpu(op, fill(n, at), shape, device),
+        DType::I32 => Tensor::from_cpu(op, fill(n, |i| at(i) as i32), shape, device),
+        DType::U32 => Tensor::from_cpu(op, fill(n, |i| at(i) as u32), shape, device),
+        DType::Bool => Tensor::from_cpu(op, fill(n, |i| at(i) != 0.0), shape, device),
+    }
+}
+
+pub(crate) fn copy(op: &'static str, x: &Tensor) -> Result<Tensor> {
+    fn gather<T: Element>(op: &'static str, x: &Tensor) -> Result<Tensor> {
+        let all = x.cpu_all::<T>(op)?;
+        let mut out = Vec::with_capacity(x.elements());
+        x.layout().for_each_index(|i| out.push(all[i]));
+        Tensor::from_cpu(op, out, x.dims(), x.device())
+    }
+    match x.cpu_data(op)? {
+        CpuData::F32(_) => gather::<f32>(op, x),
+        CpuData::F16(_) => gather::<f16>(op, x),
+        CpuData::BF16(_) => gather::<bf16>(op, x),
+        CpuData::F64(_) => gather::<f64>(op, x),
+        CpuData::I32(_) => gather::<i32>(op, x),
+        CpuData::U32(_) => gather::<u32>(op, x),
+        CpuData::Bool(_) => gather::<bool>(op, x),
+    }
+}

@@ -1,0 +1,70 @@
+//! The CPU device: the same operations as the kernels, in plain Rust. Also the oracle of the tests, so it is clear
+//! before it is fast.
+
+pub(crate) mod elementwise;
+
+use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
+
+use rayon::prelude::*;
+
+use crate::Element;
+
+/// The two types that CPU kernels compute in; f16 and bf16 are widened to f32 before.
+pub(crate) trait Float:
+    Element
+    + PartialOrd
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+    + AddAssign
+    + std::iter::Sum
+    + num_traits::Float
+{
+    /// From f64, rounded.
+    fn of(value: f64) -> Self;
+    /// To f64.
+    fn f64(self) -> f64;
+}
+
+impl Float for f32 {
+    fn of(value: f64) -> Self {
+        value as f32
+    }
+    fn f64(self) -> f64 {
+        f64::from(self)
+    }
+}
+
+impl Float for f64 {
+    fn of(value: f64) -> Self {
+        value
+    }
+    fn f64(self) -> f64 {
+        self
+    }
+}
+
+/// Elements below which a loop is not worth threads.
+pub(crate) const PARALLEL: usize = 1 << 14;
+
+/// Fills a vector of `n` by `f(index)`, on all cores if it is long.
+pub(crate) fn fill<T: Element>(n: usize, f: impl Fn(usize) -> T + Sync + Send) -> Vec<T> {
+    if n < PARALLEL { (0..n).map(f).collect() } else { (0..n).into_par_iter().with_min_len(4096).map(f).collect() }
+}
+
+/// Fills rows of `width` each by `f(row, slice)`, on all cores if they are many.
+pub(crate) fn fill_rows<T: Element>(rows: usize, width: usize, f: impl Fn(usize, &mut [T]) + Sync + Send) -> Vec<T> {
+    let mut out = vec![T::default(); rows * width];
+    if width == 0 {
+        return out;
+    }
+    if out.len() < PARALLEL {
+        out.chunks_exact_mut(width).enumerate().for_each(|(row, slice)| f(row, slice));
+    } else {
+        let batch = (4096 / width).max(1);
+        out.par_chunks_exact_mut(width).with_min_len(batch).enumerate().for_each(|(row, slice)| f(row, slice));
+    }
+    out
+}

@@ -1,0 +1,177 @@
+//! Where tensors live and run: the CPU, or a GPU through wgpu.
+
+pub(crate) mod gpu;
+mod select;
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+pub use gpu::{GpuOptions, MemoryStats, Select};
+
+use crate::storage::{CpuBuffer, CpuData, CpuMemory};
+use crate::{DType, Error, Result};
+use gpu::Gpu;
+
+/// A device that holds tensors and runs their operations. Cheap to clone; clones are the same device.
+#[derive(Clone)]
+pub struct Device(Arc<Inner>);
+
+struct Inner {
+    kind: Kind,
+    rng: Mutex<RngState>,
+}
+
+pub(crate) enum Kind {
+    Cpu(Arc<CpuMemory>),
+    Gpu(Arc<Gpu>),
+}
+
+/// The state of a device's random number generator: enough to go on exactly where it stood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RngState {
+    /// The seed given to [`Device::set_seed`].
+    pub seed: u64,
+    /// How many random tensors have been drawn since.
+    pub draws: u64,
+}
+
+static CPU: OnceLock<Device> = OnceLock::new();
+
+impl Device {
+    pub(crate) fn new(kind: Kind) -> Self {
+        Device(Arc::new(Inner { kind, rng: Mutex::new(RngState { seed: 0, draws: 0 }) }))
+    }
+
+    /// The CPU device. Every call returns the same one.
+    pub fn cpu() -> Self {
+        CPU.get_or_init(|| Device::new(Kind::Cpu(Arc::default()))).clone()
+    }
+
+    pub(crate) fn kind(&self) -> &Kind {
+        &self.0.kind
+    }
+
+    /// The GPU behind this device, if it is one.
+    pub(crate) fn gpu_ref(&self) -> Option<&Arc<Gpu>> {
+        match &self.0.kind {
+            Kind::Gpu(gpu) => Some(gpu),
+            Kind::Cpu(_) => None,
+        }
+    }
+
+    /// Whether operations run as GPU kernels (a software Vulkan driver counts).
+    pub fn is_gpu(&self) -> bool {
+        self.gpu_ref().is_some()
+    }
+
+    /// Whether both are the same device, so that their tensors can be used together.
+    pub fn same(&self, other: &Device) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Memory in use, its high-water mark, and what was allocated and dispatched so far.
+    pub fn memory(&self) -> MemoryStats {
+        match &self.0.kind {
+            Kind::Gpu(gpu) => gpu.memory(),
+            Kind::Cpu(memory) => MemoryStats {
+                live_bytes: memory.live.load(Ordering::Relaxed),
+                peak_bytes: memory.peak.load(Ordering::Relaxed),
+                allocations: memory.allocations.load(Ordering::Relaxed),
+                ..MemoryStats::default()
+            },
+        }
+    }
+
+    /// Limits the bytes that tensors of this device may take together; `None` lifts the limit. Beyond it,
+    /// operations return [`Error::OutOfMemory`].
+    pub fn set_memory_limit(&self, bytes: Option<u64>) {
+        match &self.0.kind {
+            Kind::Gpu(gpu) => gpu.set_memory_limit(bytes),
+            Kind::Cpu(memory) => memory.limit.store(bytes.unwrap_or(0), Ordering::Relaxed),
+        }
+    }
+
+    /// Waits until all recorded work is done.
+    ///
+    /// # Errors
+    /// Whatever went wrong on the GPU since the last wait: a refused kernel, exhausted memory, a lost device.
+    pub fn sync(&self) -> Result<()> {
+        self.gpu_ref().map_or(Ok(()), |gpu| gpu.sync())
+    }
+
+    /// Submits recorded work without waiting for it.
+    ///
+    /// # Errors
+    /// As [`Device::sync`].
+    pub fn flush(&self) -> Result<()> {
+        self.gpu_ref().map_or(Ok(()), |gpu| gpu.flush())
+    }
+
+    /// Restarts the device's random number generator. The same seed gives the same numbers on every device.
+    pub fn set_seed(&self, seed: u64) {
+        self.set_rng_state(RngState { seed, draws: 0 });
+    }
+
+    /// Where the random number generator stands.
+    pub fn rng_state(&self) -> RngState {
+        *self.0.rng.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts the random number generator back to where it stood.
+    pub fn set_rng_state(&self, state: RngState) {
+        *self.0.rng.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    /// The state for one random tensor; the next call gets another.
+    pub(crate) fn next_draw(&self) -> RngState {
+        let mut rng = self.0.rng.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = *rng;
+        rng.draws += 1;
+        state
+    }
+
+    /// Errs unless tensors of this dtype can live here.
+    pub(crate) fn expect_dtype(&self, op: &'static str, dtype: DType) -> Result<()> {
+        if dtype == DType::F64 && self.is_gpu() {
+            return Err(Error::DType {
+                op,
+                got: dtype,
+                expected: "a dtype of the GPU (f64 lives on the CPU device only)",
+            });
+        }
+        Ok(())
+    }
+
+    /// Wraps host data for the CPU device.
+    pub(crate) fn cpu_buffer(&self, op: &'static str, data: CpuData) -> Result<Arc<CpuBuffer>> {
+        match &self.0.kind {
+            Kind::Cpu(memory) => {
+                memory.check(op, (data.len() * data.dtype().size()) as u64)?;
+                Ok(Arc::new(CpuBuffer::new(data, memory)))
+            }
+            Kind::Gpu(_) => Err(Error::argument(op, "host data handed to a GPU device")),
+        }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.kind {
+            Kind::Cpu(_) => f.write_str("cpu"),
+            Kind::Gpu(gpu) => f.write_str(&gpu.caps().name),
+        }
+    }
+}
+
+impl fmt::Debug for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Device({self})")
+    }
+}
+
+/// A process-wide number, never the same twice.
+pub(crate) fn unique_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}

@@ -1,0 +1,3 @@
+//! The GPU side of each family: which kernel, which variant, which parameters, which grid.
+
+pub(crate) mod elementwise;

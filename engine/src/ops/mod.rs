@@ -1,0 +1,4 @@
+//! Operations: argument checks, the choice of device, and each op's backward beside its forward.
+
+pub(crate) mod elementwise;
+pub(crate) mod view;
