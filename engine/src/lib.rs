@@ -13,7 +13,7 @@ mod storage;
 mod tensor;
 
 pub use autograd::{Gradients, checkpoint, no_grad};
-pub use device::{Device, GpuOptions, MemoryStats, RngState, Select};
+pub use device::{AdapterDescription, Device, GpuOptions, MemoryStats, RngState, Select, adapters};
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use layout::{Dims, MAX_RANK};

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-pub use gpu::{GpuOptions, MemoryStats, Select};
+pub use gpu::{AdapterDescription, GpuOptions, MemoryStats, Select, adapters};
 
 use crate::storage::{CpuBuffer, CpuData, CpuMemory};
 use crate::{DType, Error, Result};

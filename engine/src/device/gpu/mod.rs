@@ -1,83 +1,82 @@
-//! stub
-use crate::{DType, Error, Result};
-use std::sync::Arc;
-/// Stats.
-#[derive(Default, Debug, Clone)]
-#[allow(missing_docs)]
-pub struct MemoryStats {
-    pub live_bytes: u64,
-    pub pooled_bytes: u64,
-    pub peak_bytes: u64,
-    pub allocations: u64,
-    pub dispatches: u64,
-    pub submits: u64,
-    pub pipelines: u64,
-    pub bind_groups_created: u64,
+//! The GPU layer: memory, pipelines and one ordered stream of commands, over wgpu.
+//!
+//! Everything is recorded and submitted in batches. Since the queue runs in order, the buffer of a dropped tensor can serve
+//! the next operation at once. What goes wrong on the GPU comes back as an error of the next call that waits.
+
+mod adapter;
+mod buffer;
+mod caps;
+mod guard;
+mod options;
+mod pipeline;
+mod pool;
+mod read;
+mod source;
+mod status;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub use adapter::{AdapterDescription, adapters};
+pub(crate) use adapter::{Select, from_wgpu, open, open_async};
+pub(crate) use buffer::GpuBuffer;
+pub(crate) use caps::Caps;
+pub use options::GpuOptions;
+pub use pool::MemoryStats;
+pub(crate) use stream::{Bind, Launch};
+
+/// One open GPU. Calls may come from any thread; they take effect in the order in which they lock the stream.
+pub(crate) struct Gpu {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    caps: Caps,
+    options: GpuOptions,
+    status: Arc<status::Status>,
+    pool: Arc<pool::Pool>,
+    stream: Mutex<stream::Stream>,
+    staging: Mutex<Vec<wgpu::Buffer>>,
 }
-pub(crate) struct Gpu;
-pub(crate) struct GpuBuffer;
-pub(crate) struct Caps {
-    pub name: String,
-    pub software: bool,
-}
-#[allow(missing_docs)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Select {
-    Best,
-    Index(usize),
-    Software,
-}
-#[allow(missing_docs)]
-#[derive(Clone, Default)]
-pub struct GpuOptions;
-pub(crate) enum Bind<'a> {
-    Read(&'a GpuBuffer),
-    Write(&'a GpuBuffer),
-}
-pub(crate) struct Launch<'a> {
-    pub kernel: &'static str,
-    pub elems: &'a [(&'static str, DType)],
-    pub constants: &'a [(&'static str, f64)],
-    pub bind: &'a [Bind<'a>],
-    pub params: &'a [u8],
-    pub groups: u64,
-}
-pub(crate) fn open(_: Select, _: GpuOptions) -> Result<Arc<Gpu>> {
-    Err(Error::NoDevice { message: "stub".into() })
-}
-fn no<T>() -> Result<T> {
-    Err(Error::NoDevice { message: "stub".into() })
-}
+
 impl Gpu {
-    pub fn alloc(self: &Arc<Self>, _op: &'static str, _bytes: u64) -> Result<Arc<GpuBuffer>> {
-        no()
+    fn new(device: wgpu::Device, queue: wgpu::Queue, caps: Caps, options: GpuOptions) -> Arc<Self> {
+        let status = Arc::new(status::Status::default());
+        let stream = Mutex::new(stream::Stream::new(&device));
+        let pool = Arc::new(pool::Pool::new(options.memory_limit));
+        let staging = Mutex::default();
+        Arc::new(Gpu { device, queue, caps, options, status, pool, stream, staging })
     }
-    pub fn upload(self: &Arc<Self>, _op: &'static str, _bytes: &[u8]) -> Result<Arc<GpuBuffer>> {
-        no()
-    }
-    pub fn copy(&self, _s: &GpuBuffer, _so: u64, _d: &GpuBuffer, _do: u64, _b: u64) -> Result<()> {
-        no()
-    }
-    pub fn run(&self, _l: Launch) -> Result<()> {
-        no()
-    }
-    pub fn read(&self, _op: &'static str, _b: &GpuBuffer, _o: u64, _n: u64) -> Result<Vec<u8>> {
-        no()
-    }
-    pub async fn read_async(&self, _op: &'static str, _b: &GpuBuffer, _o: u64, _n: u64) -> Result<Vec<u8>> {
-        no()
-    }
-    pub fn flush(&self) -> Result<()> {
-        no()
-    }
-    pub fn sync(&self) -> Result<()> {
-        no()
-    }
+
+    /// Features and limits from which kernels choose their variant.
     pub fn caps(&self) -> &Caps {
-        unimplemented!()
+        &self.caps
     }
+
+    /// The underlying device.
+    pub fn device(&self) -> &wgpu::Device {
+        &self.device
+    }
+
+    /// The underlying queue.
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.queue
+    }
+
+    /// What memory and work there was so far.
     pub fn memory(&self) -> MemoryStats {
-        MemoryStats::default()
+        let mut stats = self.pool.stats();
+        lock(&self.stream).count(&mut stats);
+        stats
     }
-    pub fn set_memory_limit(&self, _b: Option<u64>) {}
+
+    /// Bounds the bytes of live and pooled buffers together; `None` leaves it to the driver.
+    pub fn set_memory_limit(&self, bytes: Option<u64>) {
+        self.pool.set_limit(bytes);
+    }
+}
+
+/// Locks also after another thread panicked while it held the lock: the data are counters and caches that stay valid.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,0 +1,48 @@
+//! Options of a GPU, and the environment variables behind them.
+
+use std::env;
+use std::str::FromStr;
+
+/// How to open a GPU. The default reads the environment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GpuOptions {
+    /// Compile kernels with the checks of wgpu for indices, loops and divisions (`WGRAD_CHECKED=1`). Default: off.
+    pub checked: bool,
+    /// Pass kernel parameters as immediates where the device can (`WGRAD_IMMEDIATES=0` forbids it). Default: on.
+    pub immediates: bool,
+    /// Fill new memory with NaN and put guard words behind each buffer (`WGRAD_GUARDS=1`). Default: off.
+    pub guards: bool,
+    /// Bytes that live and pooled buffers may take together (`WGRAD_MEMORY_LIMIT`). Default: what the driver gives.
+    pub memory_limit: Option<u64>,
+    /// Ask only for what every browser has: default limits, no optional feature (`WGRAD_PORTABLE=1`). Default: off.
+    pub portable: bool,
+}
+
+impl Default for GpuOptions {
+    fn default() -> Self {
+        GpuOptions {
+            checked: flag("WGRAD_CHECKED", false),
+            immediates: flag("WGRAD_IMMEDIATES", true),
+            guards: flag("WGRAD_GUARDS", false),
+            memory_limit: number("WGRAD_MEMORY_LIMIT"),
+            portable: flag("WGRAD_PORTABLE", false),
+        }
+    }
+}
+
+fn flag(name: &str, default: bool) -> bool {
+    match env::var(name) {
+        Ok(value) => !matches!(value.as_str(), "" | "0" | "false" | "off"),
+        Err(_) => default,
+    }
+}
+
+fn number<T: FromStr>(name: &str) -> Option<T> {
+    let value = env::var(name).ok()?;
+    let parsed = value.parse().ok();
+    if parsed.is_none() {
+        log::warn!("{name}={value} is not a number of bytes and is ignored");
+    }
+    parsed
+}
