@@ -19,3 +19,4 @@ pub use error::{Error, Result};
 pub use layout::{Dims, MAX_RANK};
 pub use storage::Element;
 pub use tensor::Tensor;
+pub use wgpu;

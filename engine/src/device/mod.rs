@@ -92,6 +92,21 @@ impl Device {
         }
     }
 
+    /// Gives the pooled memory of dropped tensors back to the driver.
+    pub fn trim(&self) {
+        if let Some(gpu) = self.gpu_ref() {
+            gpu.trim();
+        }
+    }
+
+    /// Checks the guard words behind the live buffers of a device opened with [`GpuOptions::guards`].
+    ///
+    /// # Errors
+    /// If a kernel wrote past the end of a tensor: names the operation that allocated it.
+    pub fn check_guards(&self) -> Result<()> {
+        self.gpu_ref().map_or(Ok(()), |gpu| gpu.check_guards())
+    }
+
     /// Waits until all recorded work is done.
     ///
     /// # Errors

@@ -69,6 +69,27 @@ impl Device {
         Ok(Device::new(Kind::Gpu(gpu::open(select, options)?)))
     }
 
+    /// As [`open`](Self::open), also in a browser, which has one adapter whatever `select` says.
+    ///
+    /// # Errors
+    /// If there is no such adapter or it cannot be opened.
+    pub async fn open_async(select: Select, options: GpuOptions) -> Result<Device> {
+        Ok(Device::new(Kind::Gpu(gpu::open_async(select, options).await?)))
+    }
+
+    /// A device on top of an application's own wgpu device and queue, for example one that also renders.
+    ///
+    /// # Errors
+    /// If its limits are below what every WebGPU device has.
+    pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue, options: GpuOptions) -> Result<Device> {
+        Ok(Device::new(Kind::Gpu(gpu::from_wgpu(device, queue, options)?)))
+    }
+
+    /// The wgpu device and queue underneath, unless this is the CPU device. Submit own work after a [`Device::flush`].
+    pub fn wgpu(&self) -> Option<(&wgpu::Device, &wgpu::Queue)> {
+        self.gpu_ref().map(|gpu| (gpu.device(), gpu.queue()))
+    }
+
     fn opened(select: Select) -> Result<Device> {
         let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, device)) = opened.iter().find(|(s, _)| *s == select) {

@@ -14,7 +14,7 @@ const WANTED: Features =
 
 /// Which adapter to open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Select {
+pub enum Select {
     /// The best real GPU: discrete, then integrated, then virtual; never a software driver.
     Best,
     /// The adapter at this place of [`adapters`].

@@ -19,8 +19,8 @@ mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use adapter::{AdapterDescription, adapters};
-pub(crate) use adapter::{Select, from_wgpu, open, open_async};
+pub use adapter::{AdapterDescription, Select, adapters};
+pub(crate) use adapter::{from_wgpu, open, open_async};
 pub(crate) use buffer::GpuBuffer;
 pub(crate) use caps::Caps;
 pub use options::GpuOptions;

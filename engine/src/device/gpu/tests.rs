@@ -285,7 +285,10 @@ fn grids_fold_and_cover() {
 fn sizes_waste_at_most_a_quarter() {
     for bytes in (1..5000).chain([1 << 20, (1 << 20) + 1, (5 << 20) + 1, u64::from(u32::MAX)]) {
         let class = super::pool::size_class(bytes);
-        assert!(class >= bytes && class.is_multiple_of(16) && (class - bytes) * 4 <= class.max(1024), "{bytes} -> {class}");
+        assert!(
+            class >= bytes && class.is_multiple_of(16) && (class - bytes) * 4 <= class.max(1024),
+            "{bytes} -> {class}"
+        );
         assert_eq!(super::pool::size_class(class), class);
     }
 }
