@@ -13,6 +13,8 @@ mod storage;
 mod tensor;
 
 pub use autograd::{Gradients, checkpoint, no_grad};
+#[doc(hidden)]
+pub use device::shader_source;
 pub use device::{AdapterDescription, Device, GpuOptions, MemoryStats, RngState, Select, adapters};
 pub use dtype::DType;
 pub use error::{Error, Result};

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-pub use gpu::{AdapterDescription, GpuOptions, MemoryStats, Select, adapters};
+pub use gpu::{AdapterDescription, GpuOptions, MemoryStats, Select, adapters, shader_source};
 
 use crate::storage::{CpuBuffer, CpuData, CpuMemory};
 use crate::{DType, Error, Result};

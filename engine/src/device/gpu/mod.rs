@@ -25,6 +25,7 @@ pub(crate) use buffer::GpuBuffer;
 pub(crate) use caps::Caps;
 pub use options::GpuOptions;
 pub use pool::MemoryStats;
+pub use source::shader_source;
 pub(crate) use stream::{Bind, Launch};
 
 /// One open GPU. Calls may come from any thread; they take effect in the order in which they lock the stream.

@@ -15,6 +15,18 @@ pub(crate) enum ParamsIn {
     Uniform,
 }
 
+/// The WGSL that the engine compiles for `kernel` with these element types, for tools and tests that look at shaders.
+#[doc(hidden)]
+pub fn shader_source(kernel: &str, elems: &[(&str, DType)], immediates: bool) -> Result<String> {
+    let has_params = wgrad_shaders::source(kernel).is_some_and(|text| text.lines().any(|l| l.trim() == PARAMS_LINE));
+    let params = match (has_params, immediates) {
+        (false, _) => ParamsIn::Nowhere,
+        (true, true) => ParamsIn::Immediates,
+        (true, false) => ParamsIn::Uniform,
+    };
+    specialise(kernel, elems, params, &|name| wgrad_shaders::source(name))
+}
+
 const PARAMS_LINE: &str = "@group(1) @binding(0) var<uniform> p: Params;";
 const HALF: &str = "common/half";
 

@@ -265,6 +265,22 @@ fn a_bad_kernel_is_an_error_and_the_next_one_runs() {
 }
 
 #[test]
+fn a_lost_device_says_so() {
+    with(options(), |gpu| {
+        let x = floats(&gpu, &[1.0; 4]);
+        let y = gpu.alloc("test", 16).unwrap();
+        scale(&gpu, &x, &y, 4, 2.0, 0.0).unwrap();
+        gpu.device().destroy();
+        assert!(matches!(gpu.sync(), Err(Error::DeviceLost { .. })));
+        assert!(matches!(gpu.read("test", &y, 0, 16), Err(Error::DeviceLost { .. })));
+        assert!(matches!(gpu.alloc("test", 16), Err(Error::DeviceLost { .. })));
+        assert!(matches!(scale(&gpu, &x, &y, 4, 2.0, 0.0), Err(Error::DeviceLost { .. })));
+        drop((x, y));
+        gpu.trim();
+    });
+}
+
+#[test]
 fn grids_fold_and_cover() {
     assert_eq!(super::stream::fold(1, 65535), Some((1, 1)));
     assert_eq!(super::stream::fold(65535, 65535), Some((65535, 1)));
@@ -293,6 +309,97 @@ fn sizes_waste_at_most_a_quarter() {
     }
 }
 
+const PAIRS: &str = "
+alias T = f32;
+@group(0) @binding(0) var<storage, read> x: array<T>;
+@group(0) @binding(1) var<storage, read> w: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> y: array<T>;
+@group(0) @binding(3) var<storage, read_write> z: array<T>;
+fn load_x(i: u32) -> T { return x[i]; }
+fn load2_x(i: u32) -> vec2<T> { return vec2<T>(x[2u * i], x[2u * i + 1u]); }
+fn load4_x(i: u32) -> vec4<T> { return vec4<T>(x[4u * i], x[4u * i + 1u], x[4u * i + 2u], x[4u * i + 3u]); }
+fn load_w(i: u32) -> f32 { return w[i >> 2u][i & 3u]; }
+fn store2_y(i: u32, v: vec2<T>) { y[2u * i] = v.x; y[2u * i + 1u] = v.y; }
+fn store4_z(i: u32, v: vec4<T>) { z[4u * i] = v.x; z[4u * i + 1u] = v.y; z[4u * i + 2u] = v.z; z[4u * i + 3u] = v.w; }
+@compute @workgroup_size(1)
+fn main() {
+    for (var i = 0u; i < 2u; i++) {
+        store4_z(i, load4_x(i) + vec4<T>(T(1)));
+        store2_y(2u * i, load2_x(2u * i) + vec2<T>(T(load_w(4u * i)), T(load_w(4u * i + 1u))));
+        store2_y(2u * i + 1u, vec2<T>(load_x(4u * i + 2u), load_x(4u * i + 3u)) + vec2<T>(T(load_w(4u * i + 2u)), T(load_w(4u * i + 3u))));
+    }
+}
+";
+
+#[test]
+fn accessors_of_every_width_work_for_every_type() {
+    let values: Vec<f32> = (0..8).map(|i| i as f32 * 3.0 - 9.0).collect();
+    for immediates in [true, false] {
+        with(GpuOptions { immediates, guards: true, ..options() }, |gpu| {
+            lock(&gpu.stream).define("test/pairs", PAIRS);
+            let source = floats(&gpu, &values);
+            for dtype in [DType::F32, DType::F16, DType::BF16, DType::I32] {
+                let of = |dtype: DType| gpu.alloc("test", dtype.gpu_bytes(8)).unwrap();
+                let (x, y, z) = (of(dtype), of(dtype), of(dtype));
+                let halves = if dtype == DType::I32 { DType::F32 } else { dtype };
+                let w = of(halves);
+                convert(&gpu, &source, DType::F32, &x, dtype, 8).unwrap();
+                convert(&gpu, &source, DType::F32, &w, halves, 8).unwrap();
+                gpu.run(Launch {
+                    kernel: "test/pairs",
+                    elems: &[("x", dtype), ("y", dtype), ("z", dtype), ("w", halves)],
+                    constants: &[],
+                    bind: &[Bind::Read(&x), Bind::Read(&w), Bind::Write(&y), Bind::Write(&z)],
+                    params: &[],
+                    groups: 1,
+                })
+                .unwrap();
+                let back = |b: &GpuBuffer| {
+                    let f = of(DType::F32);
+                    convert(&gpu, b, dtype, &f, DType::F32, 8).unwrap();
+                    read_f32(&gpu, &f)
+                };
+                assert_eq!(back(&z), values.iter().map(|v| v + 1.0).collect::<Vec<_>>(), "{dtype}");
+                assert_eq!(back(&y), values.iter().map(|v| v + v).collect::<Vec<_>>(), "{dtype}");
+            }
+            gpu.check_guards().unwrap();
+        });
+    }
+}
+
+#[test]
+fn the_text_pass_says_what_it_missed() {
+    let file = "
+alias A = f32;
+struct Params { n: u32 }
+@group(0) @binding(0) var<storage, read> x: array<A>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<storage, read> z: array<A>;
+@group(1) @binding(0) var<uniform> p: Params;
+fn load_x(i: u32) -> A { return x[i]; }
+fn load_z(i: u32) -> A { return z[i]; }
+fn store_y(i: u32, v: f32) { y[i] = v; }
+//#import common/half.wgsl
+";
+    let find = |name: &str| if name == "a/b" { Some(file) } else { wgrad_shaders::source(name) };
+    let pass = |elems: &[(&str, DType)], params| super::source::specialise("a/b", elems, params, &find);
+    let fails = |elems: &[(&str, DType)], params, part: &str| {
+        let message = pass(elems, params).unwrap_err().to_string();
+        assert!(message.contains("a/b") && message.contains(part), "{message}");
+    };
+    use super::source::ParamsIn::{Immediates, Nowhere, Uniform};
+    let text = pass(&[("x", DType::BF16), ("z", DType::F32)], Immediates).unwrap();
+    assert!(text.contains("var<immediate> p: Params;") && text.contains("x: array<u32>;"), "{text}");
+    assert_eq!(text.matches("fn pack_bf16").count(), 1, "an import stands once");
+    assert!(pass(&[("x", DType::U32), ("z", DType::Bool)], Uniform).unwrap().contains("alias A = u32;"));
+    fails(&[], Nowhere, "declares Params");
+    fails(&[("q", DType::F16)], Uniform, "no storage binding `q");
+    fails(&[("y", DType::I32)], Uniform, "give it an alias");
+    fails(&[("y", DType::F16)], Uniform, "store2_y");
+    fails(&[("x", DType::F16), ("z", DType::I32)], Uniform, "another binding needs f32");
+    fails(&[("x", DType::F64)], Uniform, "f64");
+}
+
 /// Prints the host's time per launch; run with `--nocapture`.
 #[test]
 fn a_launch_costs_microseconds() {
@@ -309,6 +416,7 @@ fn a_launch_costs_microseconds() {
         let recorded = start.elapsed();
         gpu.sync().unwrap();
         let done = start.elapsed();
+        println!("{}, {}", gpu.caps().name, gpu.caps().driver);
         println!("1000 launches: recorded in {} us, done in {} us", recorded.as_micros(), done.as_micros());
         assert_eq!(read_f32(&gpu, &x), [1.0; 64]);
     });
