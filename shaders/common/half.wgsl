@@ -4,8 +4,12 @@ fn unpack_f16(word: u32) -> vec2<f32> {
     return unpack2x16float(word);
 }
 
+// Rounds to nearest, ties to even. What is too large becomes an infinity, which WGSL would leave open.
 fn pack_f16(v: vec2<f32>) -> u32 {
-    return pack2x16float(v);
+    let large = abs(v) >= vec2<f32>(65520.0);
+    let infinite = ((bitcast<vec2<u32>>(v) >> vec2<u32>(16u)) & vec2<u32>(0x8000u)) | vec2<u32>(0x7c00u);
+    let halves = select(vec2<u32>(0u), infinite, large);
+    return pack2x16float(select(v, vec2<f32>(0.0), large)) | halves.x | (halves.y << 16u);
 }
 
 fn unpack_bf16(word: u32) -> vec2<f32> {

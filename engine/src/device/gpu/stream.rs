@@ -14,6 +14,8 @@ use crate::{DType, Error, Result};
 
 /// Commands after which a batch is submitted: enough to hide the cost of submitting, few enough for the GPU to start early.
 const BATCH: u64 = 128;
+/// Workgroups after which a batch is submitted: on a slow GPU this much can take a second, and drivers end what takes two.
+const BATCH_GROUPS: u64 = 1 << 16;
 /// Batches that the GPU may be behind; more would only hold memory.
 const AHEAD: usize = 8;
 /// Bind groups kept. A training step uses some hundreds again and again.
@@ -68,6 +70,7 @@ pub(super) struct Stream {
     /// Number of the batch being recorded, from 1.
     batch: u64,
     commands: u64,
+    groups: u64,
     last_kernel: &'static str,
     pipelines: Pipelines,
     bind_groups: HashMap<Box<[u64]>, wgpu::BindGroup>,
@@ -101,6 +104,7 @@ impl Stream {
             encoder: None,
             batch: 1,
             commands: 0,
+            groups: 0,
             last_kernel: "",
             pipelines,
             bind_groups: HashMap::new(),
@@ -174,6 +178,7 @@ impl Stream {
         self.last_kernel = launch.kernel;
         self.dispatches += 1;
         self.commands += 1;
+        self.groups += launch.groups;
         Ok(())
     }
 
@@ -199,6 +204,12 @@ impl Stream {
         Ok(group)
     }
 
+    fn submit_if_long(&mut self, gpu: &Gpu) {
+        if self.commands >= BATCH || self.groups >= BATCH_GROUPS {
+            self.submit(gpu);
+        }
+    }
+
     /// Hands what is recorded to the GPU. What fails is stored for the next call that waits.
     pub fn submit(&mut self, gpu: &Gpu) {
         self.pass = None;
@@ -221,6 +232,7 @@ impl Stream {
             }
         }
         self.commands = 0;
+        self.groups = 0;
         self.batch += 1;
         self.submits += 1;
         if self.running.len() > AHEAD {
@@ -258,9 +270,7 @@ impl Gpu {
         })?;
         let mut stream = lock(&self.stream);
         stream.record(self, &launch, grid)?;
-        if stream.commands >= BATCH {
-            stream.submit(self);
-        }
+        stream.submit_if_long(self);
         Ok(())
     }
 
@@ -283,9 +293,7 @@ impl Gpu {
         src.physical.used_in(stream.batch);
         dst.physical.used_in(stream.batch);
         stream.between_passes(self).copy_buffer_to_buffer(src.raw(), src_offset, dst.raw(), dst_offset, bytes);
-        if stream.commands >= BATCH {
-            stream.submit(self);
-        }
+        stream.submit_if_long(self);
         Ok(())
     }
 }
