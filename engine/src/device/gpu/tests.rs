@@ -290,6 +290,19 @@ fn a_lost_device_says_so() {
 }
 
 #[test]
+fn adapters_are_listed_and_opened_by_number() {
+    with(options(), |gpu| {
+        let adapters = super::adapters();
+        let found = adapters.iter().find(|a| a.kind == "software").expect("the driver that the tests run on");
+        assert_eq!((&found.name, &found.driver), (&gpu.caps().name, &gpu.caps().driver));
+        assert!(found.limits.iter().any(|(name, value)| *name == "binding bytes" && *value >= 128 << 20));
+        assert_eq!(open(Select::Index(found.index), options()).unwrap().caps().name, found.name);
+        let missing = open(Select::Index(adapters.len()), options());
+        assert!(matches!(missing, Err(Error::NoDevice { .. })));
+    });
+}
+
+#[test]
 fn threads_share_a_device() {
     with(options(), |gpu| {
         std::thread::scope(|scope| {
