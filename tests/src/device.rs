@@ -1,0 +1,66 @@
+//! The devices that tests run on.
+
+use std::env;
+use std::sync::OnceLock;
+
+use wgrad::{Device, GpuOptions, Select, adapters};
+
+const INSTALL: &str = "\
+No Vulkan adapter for the tests of the GPU kernels. Mesa's software driver is enough:
+  Debian, Ubuntu:  apt-get install libvulkan1 mesa-vulkan-drivers
+  Fedora:          dnf install vulkan-loader mesa-vulkan-drivers
+  Arch:            pacman -S vulkan-icd-loader vulkan-swrast
+`./tests/run.sh` installs it. To test the CPU device alone, set WGRAD_SKIP_GPU=1.";
+
+/// The CPU device and, unless `WGRAD_SKIP_GPU=1`, the GPU.
+pub fn devices() -> Vec<Device> {
+    [Some(&Device::cpu()), gpu()].into_iter().flatten().cloned().collect()
+}
+
+/// Runs a test on each of [`devices`], and checks after it that no kernel wrote beyond a buffer.
+pub fn each_device(test: impl Fn(&Device)) {
+    for device in devices() {
+        test(&device);
+        device.check_guards().unwrap_or_else(|damage| panic!("{device}: {damage}"));
+    }
+}
+
+/// The GPU under test, opened once a process with checked shaders and guards; None if `WGRAD_SKIP_GPU=1`.
+pub fn gpu() -> Option<&'static Device> {
+    static GPU: OnceLock<Option<Device>> = OnceLock::new();
+    GPU.get_or_init(|| open(false)).as_ref()
+}
+
+/// The same GPU with no more than what every browser has: default limits, parameters through the uniform ring.
+pub fn portable_gpu() -> Option<&'static Device> {
+    static GPU: OnceLock<Option<Device>> = OnceLock::new();
+    GPU.get_or_init(|| open(true)).as_ref()
+}
+
+fn open(portable: bool) -> Option<Device> {
+    if env::var("WGRAD_SKIP_GPU").is_ok_and(|v| v == "1") {
+        eprintln!("WGRAD_SKIP_GPU=1: the GPU kernels are not tested");
+        return None;
+    }
+    let select = match env::var("WGRAD_TEST_DEVICE").as_deref() {
+        Err(_) | Ok("" | "software") => Select::Software,
+        Ok("gpu") => Select::Best,
+        Ok(name) => match name.strip_prefix("gpu:").and_then(|n| n.parse().ok()) {
+            Some(index) => Select::Index(index),
+            None => panic!("WGRAD_TEST_DEVICE={name} is not one of software, gpu, gpu:N"),
+        },
+    };
+    let mut options = GpuOptions::default();
+    (options.checked, options.guards) = (true, true);
+    options.portable = portable;
+    if portable {
+        options.immediates = false;
+    }
+    let device = Device::open(select, options).unwrap_or_else(|why| panic!("{why}\n{INSTALL}"));
+    if !portable {
+        let name = device.to_string();
+        let driver = adapters().into_iter().find(|a| a.name == name).map(|a| a.driver).unwrap_or_default();
+        eprintln!("GPU under test: {name}, {driver}");
+    }
+    Some(device)
+}

@@ -1,0 +1,1 @@
+//! Every operation: values, gradients, device against device, bad input. A module for each family.
