@@ -1,0 +1,5 @@
+//! What goes into a model: text and its word pieces.
+
+pub mod corpus;
+mod segments;
+pub mod tokenizer;
