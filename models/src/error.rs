@@ -40,6 +40,12 @@ pub enum Error {
         /// What is wrong and what would help.
         message: String,
     },
+    /// A check that ran to its end and did not show what it should.
+    #[error("{message}")]
+    Check {
+        /// Which check.
+        message: String,
+    },
 }
 
 impl Error {

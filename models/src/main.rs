@@ -1,1 +1,5 @@
-fn main() {}
+//! The `wgrad` command.
+
+fn main() -> std::process::ExitCode {
+    wgrad_models::cli::main()
+}

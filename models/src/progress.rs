@@ -34,14 +34,16 @@ impl Limit {
     /// The share done, between 0 and 1, after `step` steps, `elapsed` after the begin of this process.
     fn share(&self, step: u64, elapsed: Duration) -> f64 {
         let by_steps = self.steps.map_or(0.0, |steps| if steps == 0 { 1.0 } else { step as f64 / steps as f64 });
-        let by_time = self.time.map_or(0.0, |time| if time.is_zero() { 1.0 } else { elapsed.as_secs_f64() / time.as_secs_f64() });
+        let by_time =
+            self.time.map_or(0.0, |time| if time.is_zero() { 1.0 } else { elapsed.as_secs_f64() / time.as_secs_f64() });
         by_steps.max(by_time).min(1.0)
     }
 
     /// Time left: the least of what each limit leaves.
     fn left(&self, done_here: u64, step: u64, elapsed: Duration) -> Option<Duration> {
         let each = (done_here > 0).then(|| elapsed.as_secs_f64() / done_here as f64);
-        let by_steps = self.steps.zip(each).map(|(steps, each)| Duration::from_secs_f64(steps.saturating_sub(step) as f64 * each));
+        let by_steps =
+            self.steps.zip(each).map(|(steps, each)| Duration::from_secs_f64(steps.saturating_sub(step) as f64 * each));
         let by_time = self.time.map(|time| time.saturating_sub(elapsed));
         by_steps.into_iter().chain(by_time).min()
     }
@@ -66,7 +68,9 @@ impl Progress {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{bar:28.cyan/dim} {percent:>3}%  {msg}");
             let bar = ProgressBar::new(BAR_LENGTH);
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("\u{2501}\u{2578}\u{2500}"));
+            bar.set_style(
+                style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("\u{2501}\u{2578}\u{2500}"),
+            );
             bar
         });
         Self { bar, limit, first_step, begun: Instant::now(), last_line: None }
@@ -112,7 +116,11 @@ fn line(reading: Reading, steps: Option<u64>, left: Option<Duration>) -> String 
     let Reading { step, loss, accuracy, tokens_per_s } = reading;
     let of = steps.map_or(String::new(), |steps| format!("/{steps}"));
     let left = left.map_or(String::new(), |left| format!("  {} left", clock(left)));
-    format!("step {step}{of}  loss {loss:.3}  masked accuracy {:.1} %  {} tokens/s{left}", accuracy * 100.0, thousands(tokens_per_s))
+    format!(
+        "step {step}{of}  loss {loss:.3}  masked accuracy {:.1} %  {} tokens/s{left}",
+        accuracy * 100.0,
+        thousands(tokens_per_s)
+    )
 }
 
 fn clock(time: Duration) -> String {

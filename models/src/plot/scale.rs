@@ -12,7 +12,13 @@ pub struct Axis {
 
 impl Axis {
     /// An axis that holds all `values` over `pixels`, with about `wanted` ticks. A linear axis ends at ticks if `to_ticks`.
-    pub fn new(values: impl Iterator<Item = f64>, pixels: (f64, f64), wanted: usize, log: bool, to_ticks: bool) -> Self {
+    pub fn new(
+        values: impl Iterator<Item = f64>,
+        pixels: (f64, f64),
+        wanted: usize,
+        log: bool,
+        to_ticks: bool,
+    ) -> Self {
         let (mut low, mut high) = values.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
         // One value alone gets some room around it.
         if high - low <= f64::EPSILON * high.abs().max(low.abs()) {
@@ -49,7 +55,7 @@ fn nice_step(rough: f64) -> f64 {
 /// 1, 2 and 5 times powers of ten within the range; powers alone where these would be many.
 fn log_ticks(low: f64, high: f64) -> Vec<f64> {
     let powers = low.log10().floor() as i32..=high.log10().ceil() as i32;
-    let many = powers.clone().count() > 4;
+    let many = high / low > 1e4;
     let factors: &[f64] = if many { &[1.0] } else { &[1.0, 2.0, 5.0] };
     let all = powers.flat_map(|power| factors.iter().map(move |factor| factor * 10f64.powi(power)));
     all.filter(|tick| (low..=high).contains(tick)).collect()

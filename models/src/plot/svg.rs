@@ -27,7 +27,8 @@ const COLOURS: [(&str, &str); 6] = [
 ];
 
 pub fn document(chart: &Chart) -> String {
-    let lines: Vec<Vec<(f64, f64)>> = chart.series.iter().map(|series| thin(finite(&series.points).collect())).collect();
+    let lines: Vec<Vec<(f64, f64)>> =
+        chart.series.iter().map(|series| thin(finite(&series.points).collect())).collect();
     let xs = lines.iter().flatten().map(|point| point.0);
     let ys = lines.iter().flatten().map(|point| point.1);
     let x = Axis::new(xs, (LEFT, RIGHT), 8, false, false);
@@ -38,7 +39,12 @@ pub fn document(chart: &Chart) -> String {
         .and_then(|()| axes(&mut svg, chart, &x, &y))
         .and_then(|()| legend(&mut svg, &chart.series))
         .and_then(|()| {
-            chart.series.iter().zip(&lines).enumerate().try_for_each(|(n, (series, points))| line(&mut svg, n, series, points, &x, &y))
+            chart
+                .series
+                .iter()
+                .zip(&lines)
+                .enumerate()
+                .try_for_each(|(n, (series, points))| line(&mut svg, n, series, points, &x, &y))
         });
     svg.push_str("</svg>\n");
     svg
@@ -52,7 +58,9 @@ fn head(svg: &mut String, chart: &Chart) -> std::fmt::Result {
         escape(&chart.title)
     )?;
     svg.push_str("<style>\n");
-    svg.push_str("text { font: 12px system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif; fill: #57606a }\n");
+    svg.push_str(
+        "text { font: 12px system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif; fill: #57606a }\n",
+    );
     svg.push_str(".title { font-size: 17px; font-weight: 600; fill: #1f2328 }\n");
     svg.push_str(".paper { fill: #ffffff } .grid { stroke: #e4e7eb } .axis { stroke: #8c959f }\n");
     svg.push_str("polyline { fill: none; stroke-width: 2.2; stroke-linejoin: round; stroke-linecap: round }\n");
@@ -83,7 +91,12 @@ fn axes(svg: &mut String, chart: &Chart, x: &Axis, y: &Axis) -> std::fmt::Result
     }
     writeln!(svg, "<line class=\"axis\" x1=\"{LEFT}\" x2=\"{RIGHT}\" y1=\"{BOTTOM}\" y2=\"{BOTTOM}\"/>")?;
     let (middle, height) = ((LEFT + RIGHT) / 2.0, (TOP + BOTTOM) / 2.0);
-    writeln!(svg, "<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">{}</text>", HEIGHT - 16.0, escape(&chart.x_label))?;
+    writeln!(
+        svg,
+        "<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+        HEIGHT - 16.0,
+        escape(&chart.x_label)
+    )?;
     let turn = format!("translate(20 {height}) rotate(-90)");
     writeln!(svg, "<text transform=\"{turn}\" text-anchor=\"middle\">{}</text>", escape(&chart.y_label))
 }
@@ -104,7 +117,14 @@ fn legend(svg: &mut String, series: &[Series]) -> std::fmt::Result {
     Ok(())
 }
 
-fn line(svg: &mut String, number: usize, series: &Series, points: &[(f64, f64)], x: &Axis, y: &Axis) -> std::fmt::Result {
+fn line(
+    svg: &mut String,
+    number: usize,
+    series: &Series,
+    points: &[(f64, f64)],
+    x: &Axis,
+    y: &Axis,
+) -> std::fmt::Result {
     let colour = number % COLOURS.len();
     let mut draw = |class: &str, points: &[(f64, f64)]| {
         write!(svg, "<polyline class=\"{class}c{colour}\" points=\"")?;

@@ -1,0 +1,210 @@
+//! Arguments of the subcommands.
+
+use std::path::PathBuf;
+
+use clap::builder::RangedU64ValueParser;
+use clap::{Args, Subcommand, ValueEnum};
+
+const TRAIN_EXAMPLES: &str = "Examples:
+  wgrad train                                  learn wgrad's own sources
+  wgrad train --text notes/ book.txt           learn your own text
+  wgrad train --seconds 600 --hidden 256       ten minutes with a wider model
+  wgrad train --resume runs/mlm                go on after an interruption
+  WGRAD_DEVICE=software wgrad train            on a software Vulkan driver";
+
+const FILL_MASK_EXAMPLES: &str = "Examples:
+  wgrad fill-mask \"every kernel is one [MASK] file\"
+  wgrad fill-mask --model path/to/bert-base-uncased \"Paris is the [MASK] of France.\"
+  echo \"a [MASK] of tensors\" | wgrad fill-mask --top 10";
+
+const SYSTEMS_EXAMPLES: &str = "Examples:
+  wgrad systems list                           what is there, as a table
+  wgrad systems list --json                    the same for programs
+  wgrad systems run electra                    check the property its paper is known for
+  wgrad systems run --all                      check every system";
+
+/// Train a small BERT masked language model on text
+#[derive(Debug, Clone, Args)]
+#[command(after_help = TRAIN_EXAMPLES)]
+pub struct TrainArgs {
+    /// Files or folders to learn from [default: wgrad's own sources and documents]
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub text: Vec<PathBuf>,
+    /// Folder for checkpoints, tokenizer, loss curve and summary
+    #[arg(long, value_name = "DIR", default_value = "runs/mlm")]
+    pub out: PathBuf,
+    /// Go on with the run in this folder, from its last checkpoint and with its settings
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["out", "text", "seed", "vocab", "dtype", "shape"])]
+    pub resume: Option<PathBuf>,
+    /// Training steps; what of --steps and --seconds is reached first ends the run
+    #[arg(long, value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    pub steps: Option<u64>,
+    /// Training time in seconds
+    #[arg(long, value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    pub seconds: Option<u64>,
+    /// Steps between checkpoints; there is one at the end in any case
+    #[arg(long, value_name = "STEPS", default_value = "200", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    pub save_every: u64,
+    /// Word pieces in the vocabulary, special tokens included
+    #[arg(long, default_value = "2048", value_parser = size(64, 1 << 20))]
+    pub vocab: usize,
+    /// Sizes of the model and of its batches
+    #[command(flatten)]
+    pub shape: ShapeArgs,
+    /// Largest learning rate
+    #[arg(long, default_value = "1e-3", value_parser = positive)]
+    pub lr: f32,
+    /// Seed of the initial parameters, of the order of the text and of the masks
+    #[arg(long, default_value = "0")]
+    pub seed: u64,
+    /// Storage type of parameters and activations; sums are always f32
+    #[arg(long, value_enum, default_value = "f32")]
+    pub dtype: DTypeArg,
+    /// Where it runs
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+/// Sizes of a model and of its batches.
+#[derive(Debug, Clone, Args)]
+#[group(id = "shape", multiple = true)]
+pub struct ShapeArgs {
+    /// Rows in a batch
+    #[arg(long, value_name = "ROWS", default_value = "16", value_parser = size(1, 1 << 16))]
+    pub batch: usize,
+    /// Tokens in a row
+    #[arg(long, value_name = "TOKENS", default_value = "64", value_parser = size(8, 1 << 16))]
+    pub length: usize,
+    /// Width of the model; a multiple of --heads
+    #[arg(long, value_name = "WIDTH", default_value = "128", value_parser = size(1, 1 << 16))]
+    pub hidden: usize,
+    /// Transformer layers
+    #[arg(long, default_value = "2", value_parser = size(1, 1 << 10))]
+    pub layers: usize,
+    /// Attention heads in a layer
+    #[arg(long, default_value = "4", value_parser = size(1, 1 << 10))]
+    pub heads: usize,
+}
+
+/// The device to run on.
+#[derive(Debug, Clone, Args)]
+pub struct DeviceArgs {
+    /// cpu, gpu, gpu:N (see `wgrad devices`) or software [default: WGRAD_DEVICE, else the best GPU, else cpu]
+    #[arg(long, value_name = "NAME")]
+    pub device: Option<String>,
+}
+
+impl DeviceArgs {
+    /// Opens the device that was named, or the best one.
+    pub fn open(&self) -> crate::Result<wgrad::Device> {
+        let Some(name) = &self.device else { return Ok(wgrad::Device::best()?) };
+        let device = wgrad::Device::by_name(name)?;
+        log::info!("device: {device}");
+        Ok(device)
+    }
+}
+
+/// Fill the [MASK] tokens of sentences
+#[derive(Debug, Clone, Args)]
+#[command(after_help = FILL_MASK_EXAMPLES)]
+pub struct FillMaskArgs {
+    /// Sentences with [MASK] in them [default: lines of standard input]
+    pub sentences: Vec<String>,
+    /// Folder with config.json, model.safetensors and tokenizer.json
+    #[arg(long, value_name = "DIR", default_value = "runs/mlm")]
+    pub model: PathBuf,
+    /// Candidates to show for each mask
+    #[arg(long, value_name = "COUNT", default_value = "5", value_parser = size(1, 1000))]
+    pub top: usize,
+    /// Print JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+    /// Where it runs
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+/// List the adapters of this machine: driver, limits, and the features that wgrad uses
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:\n  wgrad devices\n  wgrad devices --json\n  WGRAD_DEVICE=gpu:1 wgrad train")]
+pub struct DevicesArgs {
+    /// Print JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// List the model systems, or check the properties their papers are known for
+#[derive(Debug, Clone, Args)]
+#[command(after_help = SYSTEMS_EXAMPLES)]
+pub struct SystemsArgs {
+    /// What to do
+    #[command(subcommand)]
+    pub action: SystemsAction,
+}
+
+/// What to do with the systems.
+#[derive(Debug, Clone, Subcommand)]
+pub enum SystemsAction {
+    /// Print name, title and paper of each system
+    #[command(after_help = "Examples:\n  wgrad systems list\n  wgrad systems list --json")]
+    List {
+        /// Print JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run the checks of systems; the exit code is 1 if one of them fails
+    #[command(after_help = "Examples:\n  wgrad systems run electra\n  wgrad systems run --all --json")]
+    Run(SystemsRunArgs),
+}
+
+/// Arguments of `systems run`.
+#[derive(Debug, Clone, Args)]
+pub struct SystemsRunArgs {
+    /// Names as `wgrad systems list` prints them
+    #[arg(value_name = "NAME", required_unless_present = "all")]
+    pub names: Vec<String>,
+    /// Run every system
+    #[arg(long, conflicts_with = "names")]
+    pub all: bool,
+    /// Seed of the checks' random numbers
+    #[arg(long, default_value = "0")]
+    pub seed: u64,
+    /// Print JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+    /// Where it runs
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+/// Storage types that training takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DTypeArg {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats, with loss scaling.
+    F16,
+    /// 16-bit floats with the range of f32.
+    Bf16,
+}
+
+impl From<DTypeArg> for wgrad::DType {
+    fn from(dtype: DTypeArg) -> Self {
+        match dtype {
+            DTypeArg::F32 => wgrad::DType::F32,
+            DTypeArg::F16 => wgrad::DType::F16,
+            DTypeArg::Bf16 => wgrad::DType::BF16,
+        }
+    }
+}
+
+fn size(least: u64, most: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(least..=most)
+}
+
+fn positive(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(value) if value > 0.0 && value.is_finite() => Ok(value),
+        _ => Err("a positive number is expected".into()),
+    }
+}

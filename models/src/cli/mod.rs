@@ -1,0 +1,99 @@
+//! The `wgrad` command line.
+
+pub mod args;
+mod systems;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{Error, Result};
+
+/// A tensor engine that shows what it can: trains, fills masks, checks model systems.
+#[derive(Debug, Parser)]
+#[command(name = "wgrad", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Systems(args::SystemsArgs),
+}
+
+/// Parses the arguments of this process and does what they say. An error becomes one sentence on standard error and exit code 1;
+/// arguments that cannot be parsed give exit code 2.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    init_log();
+    let done = match cli.command {
+        Command::Systems(args) => systems::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Lines of this project from level info on, of others from warn on; `RUST_LOG` changes that.
+fn init_log() {
+    let env = env_logger::Env::default().default_filter_or("warn,wgrad=info");
+    env_logger::Builder::from_env(env)
+        .format(|out, record| match record.level() {
+            log::Level::Info => writeln!(out, "{}", record.args()),
+            log::Level::Warn => writeln!(out, "warning: {}", record.args()),
+            level => writeln!(out, "{} {}: {}", level.as_str().to_lowercase(), record.target(), record.args()),
+        })
+        .init();
+}
+
+/// Prints to standard output. A reader that has gone, as in `| head`, is no error.
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io("standard output", &error)),
+        _ => Ok(()),
+    }
+}
+
+/// The value as indented JSON with a final line break.
+fn json(value: &impl serde::Serialize) -> Result<String> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Error::argument("json", error.to_string()))?;
+    Ok(text + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, FromArgMatches};
+
+    use super::*;
+
+    #[test]
+    fn definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn train_arguments_have_defaults_and_bounds() {
+        let parse = |line: &str| {
+            let command = <args::TrainArgs as clap::Args>::augment_args(clap::Command::new("train"));
+            let matches = command.try_get_matches_from(line.split(' '))?;
+            args::TrainArgs::from_arg_matches(&matches)
+        };
+        let defaults = parse("train").unwrap();
+        assert_eq!((defaults.shape.hidden % defaults.shape.heads, defaults.text.len()), (0, 0));
+        let own = parse("train --text a b --lr 3e-4 --seconds 60 --dtype bf16").unwrap();
+        assert_eq!((own.text.len(), own.lr, own.seconds), (2, 3e-4, Some(60)));
+        assert!(parse("train --resume runs/a --steps 10").is_ok());
+        for line in ["--lr 0", "--lr x", "--batch 0", "--vocab 3", "--resume a --hidden 64", "--steps 0", "--dtype f8"]
+        {
+            let code = parse(&format!("train {line}")).unwrap_err().exit_code();
+            assert_eq!(code, 2, "{line}");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The model systems of the literature: one file each, that names options of the shared modules and checks the property that its paper is known for.
+
+use std::fmt;
+
+use serde::Serialize;
+use wgrad::Device;
+
+use crate::{Error, Result};
+
+/// Every system, one line each, in the order of their names.
+pub const SYSTEMS: &[System] = &[];
+
+/// One system: what it is, and a small run that shows what it is good for.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct System {
+    /// Name in kebab case, as the command line takes it.
+    pub name: &'static str,
+    /// Title of the paper.
+    pub title: &'static str,
+    /// Number of the paper on arXiv, such as `2003.10555`, or another short citation.
+    pub paper: &'static str,
+    /// The property that the check shows, in one phrase.
+    pub shows: &'static str,
+    /// Builds the system on the device, runs it on real or synthetic data, and measures. The same seed gives the same report.
+    #[serde(skip)]
+    pub check: fn(&Device, u64) -> Result<Report>,
+}
+
+/// Which side of the threshold a figure has to be on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wanted {
+    /// The figure must be the threshold or more.
+    AtLeast,
+    /// The figure must be the threshold or less.
+    AtMost,
+}
+
+/// What a check measured.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// What was measured, with its unit, such as "masked accuracy above unigram".
+    pub property: String,
+    /// The figure.
+    pub measured: f64,
+    /// Which side of the threshold it has to be on.
+    pub wanted: Wanted,
+    /// The threshold.
+    pub threshold: f64,
+}
+
+impl Report {
+    /// Whether the figure is on the right side of the threshold; one that is not a number never is.
+    pub fn passed(&self) -> bool {
+        match self.wanted {
+            Wanted::AtLeast => self.measured >= self.threshold,
+            Wanted::AtMost => self.measured <= self.threshold,
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let verdict = if self.passed() { "passed" } else { "failed" };
+        let wanted = if self.wanted == Wanted::AtLeast { "at least" } else { "at most" };
+        write!(f, "{verdict}: {} {:.4}, wanted {wanted} {:.4}", self.property, self.measured, self.threshold)
+    }
+}
+
+/// The system called `name`; the error suggests names that resemble it.
+pub fn find<'a>(systems: &'a [System], name: &str) -> Result<&'a System> {
+    systems.iter().find(|system| system.name == name).ok_or_else(|| {
+        let near: Vec<&str> = systems
+            .iter()
+            .map(|system| system.name)
+            .filter(|known| known.contains(name) || name.contains(known))
+            .collect();
+        let hint = if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(", ")) };
+        Error::argument(
+            "system",
+            format!("{name:?} is none of the {} that `wgrad systems list` prints{hint}", systems.len()),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(measured: f64, wanted: Wanted) -> Report {
+        Report { property: "gap".into(), measured, wanted, threshold: 0.5 }
+    }
+
+    #[test]
+    fn verdicts_follow_the_threshold() {
+        assert!(report(0.5, Wanted::AtLeast).passed() && !report(0.4, Wanted::AtLeast).passed());
+        assert!(report(0.5, Wanted::AtMost).passed() && !report(0.6, Wanted::AtMost).passed());
+        assert!(!report(f64::NAN, Wanted::AtLeast).passed() && !report(f64::NAN, Wanted::AtMost).passed());
+        assert_eq!(report(0.25, Wanted::AtLeast).to_string(), "failed: gap 0.2500, wanted at least 0.5000");
+    }
+
+    #[test]
+    fn names_are_found_unique_sorted_and_in_kebab_case() {
+        let system =
+            |name| System { name, title: "t", paper: "p", shows: "s", check: |_, _| Ok(report(1.0, Wanted::AtLeast)) };
+        let known = [system("electra"), system("sea")];
+        assert_eq!(find(&known, "sea").unwrap().name, "sea");
+        let sentence = find(&known, "electra-2").unwrap_err().to_string();
+        assert!(sentence.contains("did you mean electra?"), "{sentence}");
+        assert!(SYSTEMS.windows(2).all(|pair| pair[0].name < pair[1].name));
+        let kebab = |name: &str| name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        assert!(SYSTEMS.iter().all(|system| kebab(system.name)));
+    }
+}
