@@ -251,7 +251,8 @@ mod tests {
         let mut seen: Vec<u32> = first.iter().flat_map(|row| row[1..31].to_vec()).collect();
         let offset = loader.order.iter().min().copied().unwrap() as usize;
         let mut expected = stream.tokens[offset..offset + seen.len()].to_vec();
-        (seen.sort(), expected.sort());
+        seen.sort();
+        expected.sort();
         assert_eq!(seen, expected);
         assert!(seen.len() + 60 > stream.len());
         assert_ne!(epoch(&mut loader), first);

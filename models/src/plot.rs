@@ -14,7 +14,7 @@ pub struct Series {
     pub name: String,
     /// Points in the order of their x. Points that are not finite are left out.
     pub points: Vec<(f64, f64)>,
-    /// Draws the points faintly and over them their running mean, for noisy measures such as a training loss.
+    /// Draws the points faintly and over them their trend, for noisy measures such as a training loss.
     pub smooth: bool,
 }
 
@@ -24,7 +24,7 @@ impl Series {
         Self { name: name.into(), points, smooth: false }
     }
 
-    /// The same with a running mean over faint points.
+    /// The same with a trend over faint points.
     pub fn smooth(self) -> Self {
         Self { smooth: true, ..self }
     }
@@ -86,16 +86,23 @@ fn finite(points: &[(f64, f64)]) -> impl Iterator<Item = (f64, f64)> + '_ {
     points.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite())
 }
 
-/// The running mean of `points`: exponential, with a span of 5 % of them, corrected for its beginning.
-fn running_mean(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    let keep = 1.0 - 1.0 / (points.len() as f64 * 0.05).max(1.0);
-    let (mut sum, mut weight) = (0.0, 0.0);
-    let step = |&(x, y): &(f64, f64)| {
-        sum = sum * keep + y * (1.0 - keep);
-        weight = weight * keep + (1.0 - keep);
-        (x, sum / weight)
+/// The trend of `points`: at some of them the value of the straight line that fits the neighbours within 3 % of all points to
+/// either side best. Unlike a running mean it neither lags behind a fall nor bends at the ends.
+fn trend(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let count = points.len();
+    let half = (count * 3 / 100).max(1);
+    let last = count.saturating_sub(1);
+    let places = (0..last).step_by((count / 240).max(1)).chain((count > 0).then_some(last));
+    let fit = |at: usize| {
+        let near = &points[at.saturating_sub(half)..count.min(at + half + 1)];
+        let mean = |field: fn(&(f64, f64)) -> f64| near.iter().map(field).sum::<f64>() / near.len() as f64;
+        let (x, y) = (mean(|point| point.0), mean(|point| point.1));
+        let (over, under) =
+            near.iter().fold((0.0, 0.0), |(over, under), (a, b)| (over + (a - x) * (b - y), under + (a - x) * (a - x)));
+        let slope = if under > 0.0 { over / under } else { 0.0 };
+        (points[at].0, y + slope * (points[at].0 - x))
     };
-    points.iter().map(step).collect()
+    places.map(fit).collect()
 }
 
 #[cfg(test)]
@@ -134,11 +141,13 @@ mod tests {
     }
 
     #[test]
-    fn running_mean_keeps_a_constant_and_quiets_noise() {
-        let flat: Vec<_> = (0..50).map(|n| (n as f64, 4.0)).collect();
-        assert!(running_mean(&flat).iter().all(|&(_, y)| (y - 4.0).abs() < 1e-12));
-        let spread = |points: &[(f64, f64)]| points[1500..].windows(2).map(|w| (w[1].1 - w[0].1).abs()).sum::<f64>();
-        let noisy = loss(2000);
-        assert!(spread(&running_mean(&noisy)) * 10.0 < spread(&noisy));
+    fn trend_keeps_a_line_and_quiets_noise() {
+        let straight: Vec<_> = (0..50).map(|n| (n as f64, 4.0 - 0.5 * n as f64)).collect();
+        assert!(trend(&straight).iter().zip(&straight).all(|(a, b)| a.0 == b.0 && (a.1 - b.1).abs() < 1e-9));
+        let noisy = trend(&loss(2000));
+        assert!(noisy.len() < 260 && noisy.last().unwrap().0 == 1999.0);
+        let off = |&(x, y): &(f64, f64)| (y - 2.3 - 5.4 * (-x / 120.0).exp()).abs();
+        assert!(noisy.iter().all(|point| off(point) < 0.15));
+        assert_eq!((trend(&[]), trend(&[(1.0, 2.0)])), (vec![], vec![(1.0, 2.0)]));
     }
 }

@@ -104,11 +104,12 @@ impl DeviceArgs {
     }
 }
 
-/// Fill the [MASK] tokens of sentences
+/// Fills the `[MASK]` tokens of sentences.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = FILL_MASK_EXAMPLES)]
+#[command(about = "Fill the [MASK] tokens of sentences", after_help = FILL_MASK_EXAMPLES)]
 pub struct FillMaskArgs {
-    /// Sentences with [MASK] in them [default: lines of standard input]
+    /// Sentences with `[MASK]` in them; without any, the lines of standard input.
+    #[arg(help = "Sentences with [MASK] in them [default: lines of standard input]")]
     pub sentences: Vec<String>,
     /// Folder with config.json, model.safetensors and tokenizer.json
     #[arg(long, value_name = "DIR", default_value = "runs/mlm")]

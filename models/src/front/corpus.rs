@@ -91,7 +91,7 @@ impl Corpus {
             )));
         }
         let (mut held_out, train): (Vec<_>, Vec<_>) =
-            unique.into_iter().partition(|segment| hash(segment) % HELD_OUT_ONE_IN == 0);
+            unique.into_iter().partition(|segment| hash(segment).is_multiple_of(HELD_OUT_ONE_IN));
         let mut train = train;
         // With few segments the draw may leave the set empty: then the one with the smallest hash is held out.
         if held_out.is_empty()

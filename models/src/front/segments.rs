@@ -70,7 +70,8 @@ fn piece_end(text: &str) -> usize {
     if text.len() <= MAX_BYTES {
         return text.len();
     }
-    let reach = &text[..text.floor_char_boundary(MAX_BYTES)];
+    let whole = (1..=MAX_BYTES).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(text.len());
+    let reach = &text[..whole];
     let blanks = || reach.char_indices().rev().filter(|&(at, c)| c == ' ' && at > 0).map(|(at, _)| at);
     let ends_sentence = |&at: &usize| reach[..at].ends_with(['.', '!', '?', ':', ';', '}', '{', '|']);
     // A sentence end in the first quarter would leave a stump.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::scale::{Axis, label};
-use super::{Chart, Series, finite, running_mean};
+use super::{Chart, Series, finite, trend};
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 440.0;
@@ -134,8 +134,7 @@ fn line(
     };
     if series.smooth {
         draw("raw ", points)?;
-        let mean = running_mean(&finite(&series.points).collect::<Vec<_>>());
-        return draw("", &thin(mean));
+        return draw("", &trend(&finite(&series.points).collect::<Vec<_>>()));
     }
     draw("", points)?;
     // A short line shows where it was measured; a single point would not be seen at all.
