@@ -2,6 +2,7 @@
 //! before it is fast.
 
 pub(crate) mod elementwise;
+pub(crate) mod reduce;
 
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 

@@ -58,10 +58,6 @@ impl Tensor {
         Err(crate::Error::argument("add", "not built yet"))
     }
     /// soon
-    pub fn sum_to(&self, _o: &[usize]) -> Result<Tensor> {
-        Err(crate::Error::argument("add", "not built yet"))
-    }
-    /// soon
     pub fn concat(_o: &[&Tensor], _d: isize) -> Result<Tensor> {
         Err(crate::Error::argument("add", "not built yet"))
     }

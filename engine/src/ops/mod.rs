@@ -1,4 +1,5 @@
 //! Operations: argument checks, the choice of device, and each op's backward beside its forward.
 
 pub(crate) mod elementwise;
+pub(crate) mod reduce;
 pub(crate) mod view;

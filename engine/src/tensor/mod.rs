@@ -3,6 +3,7 @@
 mod create;
 mod display;
 mod host;
+mod reduce;
 mod view;
 
 use std::sync::Arc;

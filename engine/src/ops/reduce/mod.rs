@@ -1,0 +1,156 @@
+//! Reductions over any dimensions: the folds (sum, mean, product, extremes, any, all). Their relatives are in
+//! sibling modules.
+
+use crate::autograd::{record, record_without_backward};
+use crate::cpu::reduce as cpu;
+use crate::device::Kind;
+use crate::kernels::reduce::{Axis, Fold};
+use crate::layout::{Dims, Layout};
+use crate::ops::{elementwise, view};
+use crate::{DType, Error, Result, Tensor};
+
+/// Shapes of one reduction.
+#[derive(Clone)]
+pub(super) struct Plan {
+    /// The reduced dimensions, ascending.
+    pub dims: Vec<usize>,
+    /// Elements that go into one result.
+    pub n: usize,
+    /// The shape of the result with sizes of 1 for the reduced dimensions.
+    pub kept: Dims,
+    /// The shape of the result.
+    pub out: Dims,
+}
+
+impl Plan {
+    pub fn new(op: &'static str, x: &Tensor, dims: &[isize], keepdim: bool) -> Result<Self> {
+        Self::resolved(op, x, x.dims_of(op, dims)?, keepdim)
+    }
+
+    pub fn resolved(op: &'static str, x: &Tensor, dims: Vec<usize>, keepdim: bool) -> Result<Self> {
+        let mut kept = x.dims();
+        let mut n = 1;
+        for &d in &dims {
+            n *= kept[d];
+            kept[d] = 1;
+        }
+        let left: Vec<usize> = (0..x.rank()).filter(|d| !dims.contains(d)).map(|d| kept[d]).collect();
+        let out = if keepdim { kept } else { Dims::new(op, &left)? };
+        Ok(Plan { dims, n, kept, out })
+    }
+
+    /// Errs if there is nothing to choose from.
+    pub fn expect_elements(&self, op: &'static str, x: &Tensor) -> Result<()> {
+        if self.n == 0 && self.out.elements() > 0 {
+            let shape = x.shape();
+            return Err(Error::shape(op, format!("dimensions {:?} of shape {shape:?} hold no elements", self.dims)));
+        }
+        Ok(())
+    }
+}
+
+/// A tensor of the result's shape as a view of the shape of the input.
+pub(super) fn spread(y: &Tensor, plan: &Plan, shape: Dims) -> Result<Tensor> {
+    view::expand(&view::reshape_to(y, plan.kept)?, &shape)
+}
+
+/// Folds the dimensions of `plan`, without recording. Halves are read as they are and folded in f32.
+pub(super) fn fold(op: &'static str, fold: Fold, x: &Tensor, plan: &Plan, scale: f64) -> Result<Tensor> {
+    let x = x.detach();
+    let (device, dtype) = (x.device(), x.dtype());
+    if plan.n == 0 || x.elements() == 0 {
+        let empty = if fold == Fold::Prod { 1.0 } else { 0.0 };
+        return elementwise::full(op, empty, plan.out, dtype, device);
+    }
+    let mut y = x.clone();
+    let runs = runs(x.dims(), &plan.dims);
+    let mut fold = fold;
+    let mut shape = x.dims();
+    for (i, &(first, last)) in runs.iter().enumerate() {
+        let axis = Axis {
+            outer: shape[..first].iter().product(),
+            n: shape[first..last].iter().product(),
+            inner: shape[last..].iter().product(),
+        };
+        let scale = if i + 1 == runs.len() { scale } else { 1.0 };
+        let dense = view::contiguous(&y)?;
+        y = match device.kind() {
+            Kind::Cpu(_) => cpu::fold(op, fold, &dense, axis, scale)?,
+            Kind::Gpu(_) => return Err(Error::argument(op, "not built yet on the GPU")),
+        };
+        shape[first..last].fill(1);
+        y = y.with_layout(Layout::row_major(shape));
+        fold = fold.rest();
+    }
+    Ok(y.with_layout(Layout::row_major(plan.out)))
+}
+
+/// Neighbouring reduced dimensions as ranges, from the last to the first; at least one, if only an empty one.
+fn runs(shape: Dims, dims: &[usize]) -> Vec<(usize, usize)> {
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for &d in dims.iter().rev().filter(|&&d| shape[d] != 1) {
+        match runs.last_mut() {
+            Some((first, _)) if (d + 1..*first).all(|between| shape[between] == 1) => *first = d,
+            _ => runs.push((d, d + 1)),
+        }
+    }
+    if runs.is_empty() {
+        runs.push((shape.len(), shape.len()));
+    }
+    runs
+}
+
+pub(crate) fn sum(op: &'static str, x: &Tensor, dims: &[isize], keepdim: bool) -> Result<Tensor> {
+    if x.dtype() == DType::Bool {
+        return Err(Error::DType { op, got: x.dtype(), expected: "a float or integer dtype (use cast)" });
+    }
+    summed(op, x, Plan::new(op, x, dims, keepdim)?, 1.0)
+}
+
+pub(crate) fn mean(op: &'static str, x: &Tensor, dims: &[isize], keepdim: bool) -> Result<Tensor> {
+    x.expect_float(op)?;
+    let plan = Plan::new(op, x, dims, keepdim)?;
+    plan.expect_elements(op, x)?;
+    let scale = 1.0 / plan.n.max(1) as f64;
+    summed(op, x, plan, scale)
+}
+
+fn summed(op: &'static str, x: &Tensor, plan: Plan, scale: f64) -> Result<Tensor> {
+    let out = fold(op, Fold::Sum, x, &plan, scale)?;
+    let shape = x.dims();
+    Ok(record(op, out, &[x], move |dy, _| {
+        let all = Plan::resolved(op, dy, Vec::new(), true)?;
+        let dy = if scale == 1.0 { dy.clone() } else { fold(op, Fold::Sum, dy, &all, scale)? };
+        Ok(vec![Some(spread(&dy, &plan, shape)?)])
+    }))
+}
+
+/// Undoes broadcasting: sums over the dimensions that broadcasting from `shape` would repeat.
+pub(crate) fn sum_to(x: &Tensor, shape: &[usize]) -> Result<Tensor> {
+    let op = "sum_to";
+    if x.shape() == shape {
+        return Ok(x.clone());
+    }
+    let target = Dims::new(op, shape)?;
+    let (from, to) = (x.dims(), target.len());
+    let refuse = || Error::shape(op, format!("shape {shape:?} does not broadcast to {from:?}"));
+    let lead = from.len().checked_sub(to).ok_or_else(refuse)?;
+    if (0..to).any(|i| target[i] != 1 && target[i] != from[lead + i]) {
+        return Err(refuse());
+    }
+    let dims = (0..from.len()).filter(|&d| d < lead || target[d - lead] != from[d]).collect();
+    let plan = Plan { out: target, ..Plan::resolved(op, x, dims, true)? };
+    summed(op, x, plan, 1.0)
+}
+
+/// Whether any (or all) of some truth values hold.
+pub(crate) fn truth(op: &'static str, which: Fold, x: &Tensor, dims: &[isize], keepdim: bool) -> Result<Tensor> {
+    x.expect_dtype(op, DType::Bool, "bool (compare first)")?;
+    let plan = Plan::new(op, x, dims, keepdim)?;
+    if plan.n == 0 {
+        let empty = if which == Fold::Min { 1.0 } else { 0.0 };
+        return elementwise::full(op, empty, plan.out, DType::Bool, x.device());
+    }
+    let out = fold(op, which, x, &plan, 1.0)?;
+    Ok(record_without_backward(op, out, &[x]))
+}
