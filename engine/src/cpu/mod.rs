@@ -2,7 +2,9 @@
 //! before it is fast.
 
 pub(crate) mod elementwise;
+pub(crate) mod math;
 pub(crate) mod reduce;
+pub(crate) mod strided;
 
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
@@ -22,6 +24,7 @@ pub(crate) trait Float:
     + AddAssign
     + std::iter::Sum
     + num_traits::Float
+    + math::Math
 {
     /// From f64, rounded.
     fn of(value: f64) -> Self;

@@ -1,9 +1,12 @@
 //! The tensor: a cheap handle on a strided view of a buffer, with its place in the autograd graph.
 
+mod binary;
 mod create;
 mod display;
 mod host;
+mod operators;
 mod reduce;
+mod unary;
 mod view;
 
 use std::sync::Arc;

@@ -1,10 +1,17 @@
-//! Elementwise loops over any strides.
+//! Elementwise loops.
+
+mod binary;
+mod copy;
+mod unary;
+
+pub(crate) use binary::{binary, select};
+pub(crate) use copy::{cast, copy, embed};
+pub(crate) use unary::{unary, unary_grad};
 
 use half::{bf16, f16};
 
 use super::fill;
 use crate::layout::Dims;
-use crate::storage::{CpuData, Element};
 use crate::{DType, Device, Result, Tensor};
 
 pub(crate) fn full(op: &'static str, value: f64, shape: Dims, dtype: DType, device: &Device) -> Result<Tensor> {
@@ -38,23 +45,5 @@ pub(crate) fn arange(
         DType::I32 => Tensor::from_cpu(op, fill(n, |i| at(i) as i32), shape, device),
         DType::U32 => Tensor::from_cpu(op, fill(n, |i| at(i) as u32), shape, device),
         DType::Bool => Tensor::from_cpu(op, fill(n, |i| at(i) != 0.0), shape, device),
-    }
-}
-
-pub(crate) fn copy(op: &'static str, x: &Tensor) -> Result<Tensor> {
-    fn gather<T: Element>(op: &'static str, x: &Tensor) -> Result<Tensor> {
-        let all = x.cpu_all::<T>(op)?;
-        let mut out = Vec::with_capacity(x.elements());
-        x.layout().for_each_index(|i| out.push(all[i]));
-        Tensor::from_cpu(op, out, x.dims(), x.device())
-    }
-    match x.cpu_data(op)? {
-        CpuData::F32(_) => gather::<f32>(op, x),
-        CpuData::F16(_) => gather::<f16>(op, x),
-        CpuData::BF16(_) => gather::<bf16>(op, x),
-        CpuData::F64(_) => gather::<f64>(op, x),
-        CpuData::I32(_) => gather::<i32>(op, x),
-        CpuData::U32(_) => gather::<u32>(op, x),
-        CpuData::Bool(_) => gather::<bool>(op, x),
     }
 }

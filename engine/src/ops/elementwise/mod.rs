@@ -1,6 +1,15 @@
 //! Elementwise operations, and the making and copying of dense tensors.
 
-use crate::autograd::record;
+mod binary;
+mod copy;
+mod select;
+mod unary;
+
+pub(crate) use binary::{Binary, binary, logical_not};
+pub(crate) use copy::{Place, cast, copy, embed};
+pub(crate) use select::{Triangle, glu, masked_fill, triangle, where_cond};
+pub(crate) use unary::{Op, Unary, abs, affine, clamp, neg, pow_scalar, unary};
+
 use crate::cpu::elementwise as cpu;
 use crate::device::Kind;
 use crate::kernels::elementwise as kernels;
@@ -33,30 +42,7 @@ pub(crate) fn arange(
     }
 }
 
-/// A dense copy of any view.
-pub(crate) fn copy(op: &'static str, x: &Tensor) -> Result<Tensor> {
-    let out = match x.device().kind() {
-        Kind::Cpu(_) => cpu::copy(op, &x.detach())?,
-        Kind::Gpu(_) => kernels::copy(op, &x.detach())?,
-    };
-    Ok(record(op, out, &[x], |dy, _| Ok(vec![Some(dy.clone())])))
-}
-
-pub(crate) fn embed(
-    op: &'static str,
-    _dy: &Tensor,
-    _shape: Dims,
-    _dim: usize,
-    _start: usize,
-    _step: usize,
-) -> Result<Tensor> {
-    Err(crate::Error::argument(op, "not built yet"))
-}
 impl Tensor {
-    /// soon
-    pub fn add(&self, _o: &Tensor) -> Result<Tensor> {
-        Err(crate::Error::argument("add", "not built yet"))
-    }
     /// soon
     pub fn concat(_o: &[&Tensor], _d: isize) -> Result<Tensor> {
         Err(crate::Error::argument("add", "not built yet"))

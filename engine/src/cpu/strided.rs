@@ -1,0 +1,132 @@
+//! Loops over tensors of any strides, by rows: the kernels see slices and steps, never a multi-index.
+
+use rayon::prelude::*;
+
+use super::PARALLEL;
+use crate::Element;
+use crate::layout::{Layout, collapse};
+
+/// Elements of one task.
+const CHUNK: usize = 1 << 13;
+
+/// Several views of one shape, walked together in row-major order. The last (merged) dimension is a row.
+pub(crate) struct Walk<const N: usize> {
+    outer: Vec<usize>,
+    strides: [Vec<usize>; N],
+    offsets: [usize; N],
+    row: usize,
+    /// Step of each view inside a row.
+    pub steps: [usize; N],
+}
+
+impl<const N: usize> Walk<N> {
+    /// All layouts must have the same shape.
+    pub fn new(layouts: [Layout; N]) -> Self {
+        let (mut outer, merged) = collapse(&layouts);
+        let row = outer.pop().unwrap_or(1);
+        let mut strides: [Vec<usize>; N] = std::array::from_fn(|i| merged.get(i).cloned().unwrap_or_default());
+        let steps = std::array::from_fn(|i| strides[i].pop().unwrap_or(0));
+        Walk { outer, strides, offsets: layouts.map(|l| l.offset), row, steps }
+    }
+
+    /// Length of the last merged dimension, and for the one before it its length and the stride of the first view.
+    pub fn last_two(&self) -> (usize, Option<(usize, usize)>) {
+        (self.row, self.outer.last().copied().zip(self.strides[0].last().copied()))
+    }
+
+    /// Visits elements `start..start + length` of the shape as pieces of rows: `f(done, bases, count)` with the elements visited
+    /// before, each view's buffer index of the piece's first element, and the piece's length.
+    pub fn pieces(&self, start: usize, length: usize, mut f: impl FnMut(usize, [usize; N], usize)) {
+        if self.row == 0 || length == 0 {
+            return;
+        }
+        let rank = self.outer.len();
+        let (mut rest, mut column) = (start / self.row, start % self.row);
+        let mut at = [0usize; crate::MAX_RANK];
+        let mut bases = self.offsets;
+        for d in (0..rank).rev() {
+            at[d] = rest % self.outer[d];
+            rest /= self.outer[d];
+            for i in 0..N {
+                bases[i] += at[d] * self.strides[i][d];
+            }
+        }
+        let mut done = 0;
+        while done < length {
+            let count = (self.row - column).min(length - done);
+            f(done, std::array::from_fn(|i| bases[i] + column * self.steps[i]), count);
+            done += count;
+            column = 0;
+            for d in (0..rank).rev() {
+                at[d] += 1;
+                for i in 0..N {
+                    bases[i] += self.strides[i][d];
+                }
+                if at[d] < self.outer[d] {
+                    break;
+                }
+                for i in 0..N {
+                    bases[i] -= at[d] * self.strides[i][d];
+                }
+                at[d] = 0;
+            }
+        }
+    }
+
+    /// A vector of `n` elements filled piece by piece by `f(piece, bases)`, on all cores if it is long.
+    pub fn fill<O: Element>(&self, n: usize, f: impl Fn(&mut [O], [usize; N]) + Sync) -> Vec<O> {
+        let mut out = vec![O::default(); n];
+        for_chunks(&mut out, |start, chunk| {
+            let length = chunk.len();
+            self.pieces(start, length, |done, bases, count| f(&mut chunk[done..done + count], bases));
+        });
+        out
+    }
+}
+
+/// Hands `f` the pieces of a slice with the index of their first element, on all cores if it is long.
+pub(crate) fn for_chunks<O: Element>(out: &mut [O], f: impl Fn(usize, &mut [O]) + Sync) {
+    if out.len() < PARALLEL {
+        f(0, out);
+    } else {
+        out.par_chunks_mut(CHUNK).enumerate().for_each(|(i, chunk)| f(i * CHUNK, chunk));
+    }
+}
+
+/// A vector as long as `x`, filled by `f(piece of x, piece of the result)`.
+pub(crate) fn map<T: Element, O: Element>(x: &[T], f: impl Fn(&[T], &mut [O]) + Sync) -> Vec<O> {
+    let mut out = vec![O::default(); x.len()];
+    for_chunks(&mut out, |start, chunk| f(&x[start..start + chunk.len()], chunk));
+    out
+}
+
+/// `y[i] = f(x[i])`, compiled for the widest vector instructions of this machine; the bits are the same on each. `f` must be
+/// inlined for that, so longer formulas are functions marked so, not closures.
+pub(crate) fn map_each<T: Element, O: Element>(x: &[T], y: &mut [O], f: impl Fn(T) -> O) {
+    struct Each<'a, T, O, F>(&'a [T], &'a mut [O], F);
+    impl<T: Element, O: Element, F: Fn(T) -> O> pulp::WithSimd for Each<'_, T, O, F> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: pulp::Simd>(self, _: S) {
+            for (y, &x) in self.1.iter_mut().zip(self.0) {
+                *y = (self.2)(x);
+            }
+        }
+    }
+    pulp::Arch::new().dispatch(Each(x, y, f));
+}
+
+/// `y[i] = f(a[i], b[i])`, compiled like [`map_each`].
+pub(crate) fn zip_each<A: Element, B: Element, O: Element>(a: &[A], b: &[B], y: &mut [O], f: impl Fn(A, B) -> O) {
+    struct Each<'a, A, B, O, F>(&'a [A], &'a [B], &'a mut [O], F);
+    impl<A: Element, B: Element, O: Element, F: Fn(A, B) -> O> pulp::WithSimd for Each<'_, A, B, O, F> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: pulp::Simd>(self, _: S) {
+            for ((y, &a), &b) in self.2.iter_mut().zip(self.0).zip(self.1) {
+                *y = (self.3)(a, b);
+            }
+        }
+    }
+    pulp::Arch::new().dispatch(Each(a, b, y, f));
+}

@@ -1,0 +1,77 @@
+//! Copies, conversions between dtypes, and zeros around a block.
+
+use crate::autograd::record;
+use crate::cpu::elementwise as cpu;
+use crate::device::Kind;
+use crate::kernels::elementwise as kernels;
+use crate::layout::Dims;
+use crate::{DType, Result, Tensor};
+
+/// A dense copy of any view.
+pub(crate) fn copy(op: &'static str, x: &Tensor) -> Result<Tensor> {
+    let out = match x.device().kind() {
+        Kind::Cpu(_) => cpu::copy(op, &x.detach())?,
+        Kind::Gpu(_) => kernels::copy(op, &x.detach())?,
+    };
+    Ok(record(op, out, &[x], |dy, _| Ok(vec![Some(dy.clone())])))
+}
+
+/// The same values in another dtype.
+pub(crate) fn cast(op: &'static str, x: &Tensor, dtype: DType) -> Result<Tensor> {
+    if x.dtype() == dtype {
+        return Ok(x.clone());
+    }
+    x.device().expect_dtype(op, dtype)?;
+    let dense = x.detach().contiguous()?;
+    let out = match x.device().kind() {
+        Kind::Cpu(_) => cpu::cast(op, &dense, dtype)?,
+        Kind::Gpu(_) => kernels::cast(op, &dense, dtype)?,
+    };
+    if !dtype.is_float() {
+        return Ok(out);
+    }
+    let old = x.dtype();
+    Ok(record(op, out, &[x], move |dy, _| Ok(vec![Some(cast(op, dy, old)?)])))
+}
+
+/// Zeros of `shape` with `x` at `start, start + step, ...` of dimension `dim`: what slicing undoes.
+pub(crate) fn embed(
+    op: &'static str,
+    x: &Tensor,
+    shape: Dims,
+    dim: usize,
+    start: usize,
+    step: usize,
+) -> Result<Tensor> {
+    let dense = x.detach().contiguous()?;
+    let length = x.shape()[dim];
+    let place = Place {
+        outer: shape[..dim].iter().product(),
+        inner: shape[dim + 1..].iter().product(),
+        size: shape[dim],
+        length,
+        start,
+        step,
+    };
+    let out = match x.device().kind() {
+        Kind::Cpu(_) => cpu::embed(op, &dense, shape, place)?,
+        Kind::Gpu(_) => kernels::embed(op, &dense, shape, place)?,
+    };
+    Ok(record(op, out, &[x], move |dy, _| {
+        let view = dy.layout().slice(dim, start, length, step);
+        Ok(vec![Some(dy.with_layout(view))])
+    }))
+}
+
+/// Where a block lies in a larger one, in three dimensions: outer, the one that differs, inner.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub outer: usize,
+    pub inner: usize,
+    /// Size of the middle dimension.
+    pub size: usize,
+    /// Its size in the block.
+    pub length: usize,
+    pub start: usize,
+    pub step: usize,
+}
