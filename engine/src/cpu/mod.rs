@@ -2,8 +2,12 @@
 //! before it is fast.
 
 pub(crate) mod elementwise;
+pub(crate) mod index;
+pub(crate) mod join;
 pub(crate) mod math;
+pub(crate) mod random;
 pub(crate) mod reduce;
+pub(crate) mod sort;
 pub(crate) mod strided;
 
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
@@ -72,3 +76,40 @@ pub(crate) fn fill_rows<T: Element>(rows: usize, width: usize, f: impl Fn(usize,
     }
     out
 }
+
+/// Runs an expression with `T` as the host type of a dtype: functions that only move elements take any.
+macro_rules! by_dtype {
+    ($dtype:expr, $T:ident => $run:expr) => {
+        match $dtype {
+            $crate::DType::F32 => {
+                type $T = f32;
+                $run
+            }
+            $crate::DType::F16 => {
+                type $T = half::f16;
+                $run
+            }
+            $crate::DType::BF16 => {
+                type $T = half::bf16;
+                $run
+            }
+            $crate::DType::F64 => {
+                type $T = f64;
+                $run
+            }
+            $crate::DType::I32 => {
+                type $T = i32;
+                $run
+            }
+            $crate::DType::U32 => {
+                type $T = u32;
+                $run
+            }
+            $crate::DType::Bool => {
+                type $T = bool;
+                $run
+            }
+        }
+    };
+}
+pub(crate) use by_dtype;

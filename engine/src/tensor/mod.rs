@@ -4,8 +4,12 @@ mod binary;
 mod create;
 mod display;
 mod host;
+mod index;
+mod join;
 mod operators;
+mod random;
 mod reduce;
+mod sort;
 mod unary;
 mod view;
 

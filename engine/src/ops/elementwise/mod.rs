@@ -41,10 +41,3 @@ pub(crate) fn arange(
         Kind::Gpu(_) => kernels::arange(op, start, step, shape, dtype, device),
     }
 }
-
-impl Tensor {
-    /// soon
-    pub fn concat(_o: &[&Tensor], _d: isize) -> Result<Tensor> {
-        Err(crate::Error::argument("add", "not built yet"))
-    }
-}

@@ -1,0 +1,154 @@
+//! Random tensors. Element `i` is a pure function of the device's seed, the number of the draw, and `i`: the same bits on
+//! every device, whatever the order in which threads run, and again when a state is restored.
+
+use crate::autograd::record;
+use crate::cpu::random as cpu;
+use crate::device::{Kind, RngState};
+use crate::kernels::random as kernels;
+use crate::layout::Layout;
+use crate::rng::Philox;
+use crate::{DType, Device, Error, Result, Tensor};
+
+/// What is drawn.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Law {
+    Uniform {
+        low: f64,
+        high: f64,
+    },
+    Normal {
+        mean: f64,
+        std: f64,
+    },
+    Gumbel,
+    /// True with probability `threshold / 2^32`.
+    Bernoulli {
+        threshold: u64,
+    },
+    /// `low..low + range`.
+    Integer {
+        low: i64,
+        range: u32,
+    },
+}
+
+/// The random words of one tensor.
+pub(crate) struct Noise {
+    pub state: RngState,
+    stream: Philox,
+}
+
+impl Noise {
+    pub fn new(state: RngState) -> Self {
+        Noise { state, stream: Philox::new(state.seed, state.draws) }
+    }
+
+    /// The word of an element that needs one.
+    pub fn word(&self, i: usize) -> u32 {
+        self.stream.at(i as u64 / 4)[i % 4]
+    }
+
+    /// The four words that two neighbouring elements share.
+    pub fn pair(&self, i: usize) -> [u32; 4] {
+        self.stream.at(i as u64 / 2)
+    }
+}
+
+pub(crate) fn draw(op: &'static str, law: Law, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
+    let shape = Layout::contiguous(op, shape)?.shape;
+    device.expect_dtype(op, dtype)?;
+    let noise = Noise::new(device.next_draw());
+    match device.kind() {
+        Kind::Cpu(_) => cpu::draw(op, law, &noise, shape, dtype, device),
+        Kind::Gpu(_) => kernels::draw(op, law, &noise, shape, dtype, device),
+    }
+}
+
+/// As [`draw`], for the laws over real numbers.
+pub(crate) fn draw_float(
+    op: &'static str,
+    law: Law,
+    shape: &[usize],
+    dtype: DType,
+    device: &Device,
+) -> Result<Tensor> {
+    if !dtype.is_float() {
+        return Err(Error::DType { op, got: dtype, expected: "a float dtype" });
+    }
+    draw(op, law, shape, dtype, device)
+}
+
+/// `p * 2^32`, with which words are compared: words below are drawn with probability `p`.
+pub(crate) fn threshold(op: &'static str, p: f64) -> Result<u64> {
+    if !(0.0..=1.0).contains(&p) {
+        return Err(Error::argument(op, format!("probability {p} is not between 0 and 1")));
+    }
+    Ok((p * 2f64.powi(32)).round() as u64)
+}
+
+pub(crate) fn uniform(low: f64, high: f64, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
+    let op = "uniform";
+    let single = |x: f64| (x as f32).is_finite();
+    if !single(low) || !single(high) || !single(high - low) || low as f32 >= high as f32 {
+        return Err(Error::argument(op, format!("{low}..{high} is not a range of f32")));
+    }
+    draw_float(op, Law::Uniform { low, high }, shape, dtype, device)
+}
+
+pub(crate) fn normal(mean: f64, std: f64, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
+    let op = "normal";
+    if !(mean as f32).is_finite() || !(std as f32).is_finite() || std < 0.0 {
+        return Err(Error::argument(op, format!("mean {mean} and standard deviation {std} are not usable")));
+    }
+    draw_float(op, Law::Normal { mean, std }, shape, dtype, device)
+}
+
+pub(crate) fn randint(low: i64, high: i64, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
+    let op = "randint";
+    let (least, most) = match dtype {
+        DType::I32 => (i64::from(i32::MIN), i64::from(i32::MAX)),
+        DType::U32 => (0, i64::from(u32::MAX)),
+        _ => return Err(Error::DType { op, got: dtype, expected: "u32 or i32" }),
+    };
+    let range = high.checked_sub(low).and_then(|n| u32::try_from(n).ok()).filter(|&n| n > 0);
+    match range.filter(|_| low >= least && high - 1 <= most) {
+        Some(range) => draw(op, Law::Integer { low, range }, shape, dtype, device),
+        None => Err(Error::argument(op, format!("{low}..{high} is empty or not within {dtype}"))),
+    }
+}
+
+/// Draws from the distribution of logits in the last dimension: the largest of `logit + Gumbel noise` (Gumbel and Lieblein 1954). The
+/// noise has exact tails, so that rare classes come at their rate.
+pub(crate) fn categorical(logits: &Tensor) -> Result<Tensor> {
+    let op = "categorical";
+    logits.expect_float(op)?;
+    if logits.rank() == 0 || logits.shape()[logits.rank() - 1] == 0 {
+        return Err(Error::shape(op, format!("{:?} has no classes in its last dimension", logits.shape())));
+    }
+    let logits = logits.detach();
+    let logits = if logits.dtype().is_half() { logits.cast(DType::F32)? } else { logits };
+    let noise = draw_float(op, Law::Gumbel, logits.shape(), logits.dtype(), logits.device())?;
+    logits.add(&noise)?.argmax(-1, false)
+}
+
+pub(crate) fn dropout(x: &Tensor, p: f64) -> Result<Tensor> {
+    let op = "dropout";
+    x.expect_float(op)?;
+    let threshold = threshold(op, p)?;
+    if p == 0.0 {
+        return Ok(x.clone());
+    }
+    let scale = if p < 1.0 { 1.0 / (1.0 - p) } else { 0.0 };
+    let state = x.device().next_draw();
+    let out = masked(op, x, threshold, scale, state)?;
+    // The mask is drawn again from its counter.
+    Ok(record(op, out, &[x], move |dy, _| Ok(vec![Some(masked(op, dy, threshold, scale, state)?)])))
+}
+
+fn masked(op: &'static str, x: &Tensor, threshold: u64, scale: f64, state: RngState) -> Result<Tensor> {
+    let x = x.detach().contiguous()?;
+    match x.device().kind() {
+        Kind::Cpu(_) => cpu::dropout(op, &x, threshold, scale, &Noise::new(state)),
+        Kind::Gpu(_) => kernels::dropout(op, &x, threshold, scale, state),
+    }
+}
