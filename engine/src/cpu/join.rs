@@ -5,7 +5,13 @@ use crate::layout::Dims;
 use crate::{Element, Result, Tensor};
 
 /// Joins contiguous parts seen as `[outer, width of the part]` to `[outer, sum of the widths]`.
-pub(crate) fn concat(op: &'static str, parts: &[Tensor], widths: &[usize], outer: usize, shape: Dims) -> Result<Tensor> {
+pub(crate) fn concat(
+    op: &'static str,
+    parts: &[Tensor],
+    widths: &[usize],
+    outer: usize,
+    shape: Dims,
+) -> Result<Tensor> {
     fn run<T: Element>(
         op: &'static str,
         parts: &[Tensor],

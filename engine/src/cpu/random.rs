@@ -70,13 +70,7 @@ fn exponential(first: u32, second: u32) -> f64 {
     if first >> 31 == 0 { -(-h).ln_1p() } else { -h.ln() }
 }
 
-pub(crate) fn dropout(
-    op: &'static str,
-    x: &Tensor,
-    threshold: u64,
-    scale: f64,
-    noise: &Noise,
-) -> Result<Tensor> {
+pub(crate) fn dropout(op: &'static str, x: &Tensor, threshold: u64, scale: f64, noise: &Noise) -> Result<Tensor> {
     fn run<T: Number>(op: &'static str, x: &Tensor, threshold: u64, scale: f64, noise: &Noise) -> Result<Tensor> {
         let values = x.cpu_slice::<T>(op)?;
         let at = |i: usize| match u64::from(noise.word(i)) < threshold {

@@ -6,3 +6,33 @@ pub(crate) mod join;
 pub(crate) mod random;
 pub(crate) mod reduce;
 pub(crate) mod sort;
+
+use std::sync::Arc;
+
+use crate::device::gpu::Gpu;
+use crate::{Error, Result, Tensor};
+
+/// Invocations of a workgroup in the kernels that need no barriers: full on every GPU, and light for software drivers.
+const WORKGROUP: usize = 64;
+
+/// Workgroups of [`WORKGROUP`] for a number of invocations.
+fn groups(invocations: usize) -> u64 {
+    invocations.div_ceil(WORKGROUP) as u64
+}
+
+/// A size as a kernel's parameter. No buffer of a device holds more than 2^31 elements, so that kernels may round up.
+fn size(op: &'static str, n: usize) -> Result<u32> {
+    u32::try_from(n)
+        .ok()
+        .filter(|&n| n <= 1 << 31)
+        .ok_or_else(|| Error::shape(op, format!("{n} elements are more than a kernel counts, 2^31")))
+}
+
+/// A truth value as an override constant.
+fn flag(on: bool) -> f64 {
+    f64::from(u8::from(on))
+}
+
+fn gpu_of<'a>(op: &'static str, x: &'a Tensor) -> Result<&'a Arc<Gpu>> {
+    x.device().gpu_ref().ok_or_else(|| Error::argument(op, "a CPU tensor reached a GPU kernel"))
+}

@@ -54,7 +54,7 @@ impl Noise {
     }
 }
 
-pub(crate) fn draw(op: &'static str, law: Law, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
+fn draw(op: &'static str, law: Law, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
     let shape = Layout::contiguous(op, shape)?.shape;
     device.expect_dtype(op, dtype)?;
     let noise = Noise::new(device.next_draw());
@@ -65,13 +65,7 @@ pub(crate) fn draw(op: &'static str, law: Law, shape: &[usize], dtype: DType, de
 }
 
 /// As [`draw`], for the laws over real numbers.
-pub(crate) fn draw_float(
-    op: &'static str,
-    law: Law,
-    shape: &[usize],
-    dtype: DType,
-    device: &Device,
-) -> Result<Tensor> {
+pub(crate) fn draw_float(op: &'static str, law: Law, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
     if !dtype.is_float() {
         return Err(Error::DType { op, got: dtype, expected: "a float dtype" });
     }
@@ -79,11 +73,20 @@ pub(crate) fn draw_float(
 }
 
 /// `p * 2^32`, with which words are compared: words below are drawn with probability `p`.
-pub(crate) fn threshold(op: &'static str, p: f64) -> Result<u64> {
+fn threshold(op: &'static str, p: f64) -> Result<u64> {
     if !(0.0..=1.0).contains(&p) {
         return Err(Error::argument(op, format!("probability {p} is not between 0 and 1")));
     }
     Ok((p * 2f64.powi(32)).round() as u64)
+}
+
+pub(crate) fn bernoulli(p: f64, shape: &[usize], device: &Device) -> Result<Tensor> {
+    let op = "bernoulli";
+    match threshold(op, p)? {
+        // Every word is below 2^32.
+        threshold if threshold > u64::from(u32::MAX) => Tensor::ones(shape, DType::Bool, device),
+        threshold => draw(op, Law::Bernoulli { threshold }, shape, DType::Bool, device),
+    }
 }
 
 pub(crate) fn uniform(low: f64, high: f64, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
@@ -117,20 +120,6 @@ pub(crate) fn randint(low: i64, high: i64, shape: &[usize], dtype: DType, device
     }
 }
 
-/// Draws from the distribution of logits in the last dimension: the largest of `logit + Gumbel noise` (Gumbel and Lieblein 1954). The
-/// noise has exact tails, so that rare classes come at their rate.
-pub(crate) fn categorical(logits: &Tensor) -> Result<Tensor> {
-    let op = "categorical";
-    logits.expect_float(op)?;
-    if logits.rank() == 0 || logits.shape()[logits.rank() - 1] == 0 {
-        return Err(Error::shape(op, format!("{:?} has no classes in its last dimension", logits.shape())));
-    }
-    let logits = logits.detach();
-    let logits = if logits.dtype().is_half() { logits.cast(DType::F32)? } else { logits };
-    let noise = draw_float(op, Law::Gumbel, logits.shape(), logits.dtype(), logits.device())?;
-    logits.add(&noise)?.argmax(-1, false)
-}
-
 pub(crate) fn dropout(x: &Tensor, p: f64) -> Result<Tensor> {
     let op = "dropout";
     x.expect_float(op)?;
@@ -138,7 +127,11 @@ pub(crate) fn dropout(x: &Tensor, p: f64) -> Result<Tensor> {
     if p == 0.0 {
         return Ok(x.clone());
     }
-    let scale = if p < 1.0 { 1.0 / (1.0 - p) } else { 0.0 };
+    if threshold > u64::from(u32::MAX) {
+        let zeros = x.zeros_like()?;
+        return Ok(record(op, zeros, &[x], |dy, _| Ok(vec![Some(dy.zeros_like()?)])));
+    }
+    let scale = 1.0 / (1.0 - p);
     let state = x.device().next_draw();
     let out = masked(op, x, threshold, scale, state)?;
     // The mask is drawn again from its counter.
@@ -147,8 +140,9 @@ pub(crate) fn dropout(x: &Tensor, p: f64) -> Result<Tensor> {
 
 fn masked(op: &'static str, x: &Tensor, threshold: u64, scale: f64, state: RngState) -> Result<Tensor> {
     let x = x.detach().contiguous()?;
+    let noise = Noise::new(state);
     match x.device().kind() {
-        Kind::Cpu(_) => cpu::dropout(op, &x, threshold, scale, &Noise::new(state)),
-        Kind::Gpu(_) => kernels::dropout(op, &x, threshold, scale, state),
+        Kind::Cpu(_) => cpu::dropout(op, &x, threshold, scale, &noise),
+        Kind::Gpu(_) => kernels::dropout(op, &x, threshold, scale, &noise),
     }
 }

@@ -58,4 +58,3 @@ pub(crate) fn topk(x: &Tensor, k: usize, dim: isize, largest: bool) -> Result<(T
     }
     sorted(op, x, d, k, largest)
 }
-

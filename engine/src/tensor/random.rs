@@ -29,8 +29,7 @@ impl Tensor {
     /// # Errors
     /// If `p` is not between 0 and 1, or the device cannot hold the result.
     pub fn bernoulli(p: f64, shape: &[usize], device: &Device) -> Result<Tensor> {
-        let threshold = random::threshold("bernoulli", p)?;
-        random::draw("bernoulli", Law::Bernoulli { threshold }, shape, DType::Bool, device)
+        random::bernoulli(p, shape, device)
     }
 
     /// Standard Gumbel noise `-ln(-ln u)`. Here `u` has a full range of exponents near 0 and near 1, unlike a 24-bit float,
@@ -48,14 +47,6 @@ impl Tensor {
     /// If the range is empty, has more than 2^32 - 1 numbers, or leaves the dtype's, or the device cannot hold the result.
     pub fn randint(low: i64, high: i64, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
         random::randint(low, high, shape, dtype, device)
-    }
-
-    /// Draws one class, u32, from the softmax of the logits in the last dimension, which disappears.
-    ///
-    /// # Errors
-    /// If there are no classes, or the dtype is no float.
-    pub fn categorical(&self) -> Result<Tensor> {
-        random::categorical(self)
     }
 
     /// Sets each element to 0 with probability `p` and scales the others by `1 / (1 - p)`. For training; nothing is stored for

@@ -6,6 +6,7 @@
 mod adapter;
 mod buffer;
 mod caps;
+mod fault;
 mod guard;
 mod options;
 mod pipeline;
@@ -38,6 +39,7 @@ pub(crate) struct Gpu {
     pool: Arc<pool::Pool>,
     stream: Mutex<stream::Stream>,
     staging: Mutex<Vec<wgpu::Buffer>>,
+    faults: Mutex<fault::Faults>,
 }
 
 impl Gpu {
@@ -46,7 +48,8 @@ impl Gpu {
         let stream = Mutex::new(stream::Stream::new(&device));
         let pool = Arc::new(pool::Pool::new(options.memory_limit));
         let staging = Mutex::default();
-        Arc::new(Gpu { device, queue, caps, options, status, pool, stream, staging })
+        let faults = Mutex::default();
+        Arc::new(Gpu { device, queue, caps, options, status, pool, stream, staging, faults })
     }
 
     /// Features and limits from which kernels choose their variant.

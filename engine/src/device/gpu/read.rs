@@ -6,6 +6,7 @@ use std::task::{Poll, Waker};
 
 use wgpu::{BufferAsyncError, BufferUsages, MapMode};
 
+use super::fault::FAULT_BYTES;
 use super::pool::Physical;
 use super::status::{caught, kernel_error};
 use super::{Gpu, GpuBuffer, lock};
@@ -55,6 +56,10 @@ impl Gpu {
 
     async fn gather_async(&self, op: &'static str, pieces: &[(&Physical, u64, u64)]) -> Result<Vec<u8>> {
         self.status.alive()?;
+        let fault = self.armed_fault();
+        let note = fault.iter().map(|note| (&*note.physical, 0, FAULT_BYTES));
+        let asked = pieces.iter().map(|(_, _, bytes)| bytes).sum::<u64>();
+        let pieces: Vec<_> = pieces.iter().copied().chain(note).collect();
         let total = pieces.iter().map(|(_, _, bytes)| bytes).sum::<u64>();
         if total == 0 {
             return Ok(Vec::new());
@@ -65,7 +70,7 @@ impl Gpu {
             let mut at = 0;
             for (physical, offset, bytes) in pieces {
                 physical.used_in(stream.batch());
-                stream.between_passes(self).copy_buffer_to_buffer(&physical.raw, *offset, &staging, at, *bytes);
+                stream.between_passes(self).copy_buffer_to_buffer(&physical.raw, offset, &staging, at, bytes);
                 at += bytes;
             }
             stream.submit(self);
@@ -75,7 +80,7 @@ impl Gpu {
             let message = "the result could not be mapped into host memory".to_string();
             return Err(Error::Kernel { kernel: op.to_string(), message });
         }
-        let bytes = match staging.get_mapped_range(..total) {
+        let mut bytes = match staging.get_mapped_range(..total) {
             Ok(view) => view.to_vec(),
             Err(e) => return Err(Error::Kernel { kernel: op.to_string(), message: e.to_string() }),
         };
@@ -84,6 +89,9 @@ impl Gpu {
             lock(&self.staging).push(staging);
         }
         self.status.take()?;
+        if let Some(note) = fault {
+            self.report_fault(&note, &bytes.split_off(asked as usize))?;
+        }
         Ok(bytes)
     }
 
@@ -119,7 +127,8 @@ impl Gpu {
     pub fn sync(&self) -> Result<()> {
         self.flush()?;
         self.wait();
-        self.status.take()
+        self.status.take()?;
+        if cfg!(target_arch = "wasm32") { Ok(()) } else { self.gather("sync", &[]).map(drop) }
     }
 
     /// Waits for all that was submitted.

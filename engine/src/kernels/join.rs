@@ -1,0 +1,62 @@
+//! Joining kernels.
+
+use super::{gpu_of, groups, size};
+use crate::device::gpu::{Bind, Launch};
+use crate::{Dims, Error, Result, Tensor};
+
+/// Parts that one launch joins: the browser's 8 bindings without the one that is written.
+const PARTS: usize = 7;
+const NAMES: [&str; PARTS] = ["x0", "x1", "x2", "x3", "x4", "x5", "x6"];
+
+/// Joins contiguous parts seen as `[outer, width of the part]` to `[outer, sum of the widths]`. More than seven parts are joined
+/// in several rounds.
+pub(crate) fn concat(
+    op: &'static str,
+    parts: &[Tensor],
+    widths: &[usize],
+    outer: usize,
+    shape: Dims,
+) -> Result<Tensor> {
+    if parts.len() > PARTS {
+        let mut wider = Vec::new();
+        let mut sums = Vec::new();
+        for (parts, widths) in parts.chunks(PARTS).zip(widths.chunks(PARTS)) {
+            let width = widths.iter().sum();
+            wider.push(join(op, parts, widths, Dims::new(op, &[outer, width])?)?);
+            sums.push(width);
+        }
+        return concat(op, &wider, &sums, outer, shape);
+    }
+    join(op, parts, widths, shape)
+}
+
+fn join(op: &'static str, parts: &[Tensor], widths: &[usize], shape: Dims) -> Result<Tensor> {
+    let first = parts.first().ok_or_else(|| Error::argument(op, "needs at least one tensor"))?;
+    let dtype = first.dtype();
+    let out = Tensor::gpu_uninit(op, shape, dtype, first.device())?;
+    let count = out.elements();
+    let mut elems = NAMES.map(|name| (name, dtype)).to_vec();
+    elems.push(("y", dtype));
+    let mut bind = Vec::with_capacity(PARTS + 1);
+    let mut params = [0u32; 2 + 2 * PARTS];
+    let mut end = 0;
+    for k in 0..PARTS {
+        let part = parts.get(k).unwrap_or(first);
+        bind.push(Bind::Read(part.gpu_buffer(op)?));
+        end += widths.get(k).copied().unwrap_or(0);
+        params[2 + k] = size(op, end)?;
+        params[2 + PARTS + k] = size(op, part.layout().offset)?;
+    }
+    params[0] = size(op, count)?;
+    params[1] = size(op, end)?;
+    bind.push(Bind::Write(out.gpu_buffer(op)?));
+    gpu_of(op, first)?.run(Launch {
+        kernel: "join/concat",
+        elems: &elems,
+        constants: &[],
+        bind: &bind,
+        params: bytemuck::cast_slice(&params),
+        groups: groups(count.div_ceil(4)),
+    })?;
+    Ok(out)
+}

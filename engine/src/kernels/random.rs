@@ -1,0 +1,87 @@
+//! Random number kernels.
+
+use super::{flag, gpu_of, groups, size};
+use crate::device::RngState;
+use crate::device::gpu::{Bind, Launch};
+use crate::ops::random::{Law, Noise};
+use crate::{DType, Device, Dims, Result, Tensor};
+
+pub(crate) fn draw(
+    op: &'static str,
+    law: Law,
+    noise: &Noise,
+    shape: Dims,
+    dtype: DType,
+    device: &Device,
+) -> Result<Tensor> {
+    let out = Tensor::gpu_uninit(op, shape, dtype, device)?;
+    let count = out.elements();
+    // Which law, three floats, two words.
+    let (kind, floats, words) = match law {
+        Law::Uniform { low, high } => {
+            let (low, high) = (low as f32, high as f32);
+            (0, [low, high - low, high.next_down()], [0, 0])
+        }
+        Law::Normal { mean, std } => (1, [mean as f32, std as f32, 0.0], [0, 0]),
+        Law::Gumbel => (2, [0.0; 3], [0, 0]),
+        Law::Bernoulli { threshold } => (3, [0.0; 3], [0, word(threshold)]),
+        Law::Integer { low, range } => (4, [0.0; 3], [low as u32, range]),
+    };
+    let state = halves(noise.state);
+    let params: [u32; 10] = [
+        size(op, count)?,
+        state[0],
+        state[1],
+        state[2],
+        state[3],
+        floats[0].to_bits(),
+        floats[1].to_bits(),
+        floats[2].to_bits(),
+        words[0],
+        words[1],
+    ];
+    gpu_of(op, &out)?.run(Launch {
+        kernel: "random/draw",
+        elems: &[("y", dtype)],
+        constants: &[("LAW", f64::from(kind))],
+        bind: &[Bind::Write(out.gpu_buffer(op)?)],
+        params: bytemuck::cast_slice(&params),
+        groups: groups(count.div_ceil(4)),
+    })?;
+    Ok(out)
+}
+
+pub(crate) fn dropout(op: &'static str, x: &Tensor, threshold: u64, scale: f64, noise: &Noise) -> Result<Tensor> {
+    let out = Tensor::gpu_uninit(op, x.dims(), x.dtype(), x.device())?;
+    let (count, offset) = (out.elements(), x.layout().offset);
+    let state = halves(noise.state);
+    let params: [u32; 8] = [
+        size(op, count)?,
+        size(op, offset)?,
+        state[0],
+        state[1],
+        state[2],
+        state[3],
+        word(threshold),
+        (scale as f32).to_bits(),
+    ];
+    gpu_of(op, x)?.run(Launch {
+        kernel: "random/dropout",
+        elems: &[("x", x.dtype()), ("y", x.dtype())],
+        constants: &[("ALIGNED", flag(offset % 4 == 0))],
+        bind: &[Bind::Read(x.gpu_buffer(op)?), Bind::Write(out.gpu_buffer(op)?)],
+        params: bytemuck::cast_slice(&params),
+        groups: groups(count.div_ceil(4)),
+    })?;
+    Ok(out)
+}
+
+/// Seed and draw as words, lower first.
+fn halves(state: RngState) -> [u32; 4] {
+    [state.seed as u32, (state.seed >> 32) as u32, state.draws as u32, (state.draws >> 32) as u32]
+}
+
+/// A threshold below 2^32; the operations treat certain events themselves.
+fn word(threshold: u64) -> u32 {
+    u32::try_from(threshold).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,77 @@
+//! Sorting kernels: keys that order as the elements do, tiles sorted by counting, then merges of runs, all stable.
+
+use super::{flag, gpu_of, groups, size};
+use crate::device::gpu::{Bind, Launch};
+use crate::{DType, Dims, Result, Tensor};
+
+/// Keys that are sorted by counting; longer rows are merged from such runs.
+const TILE: usize = 256;
+
+/// For each row of `[rows, n]`, the indices of its first `k` elements in order, `[rows, k]`.
+pub(crate) fn order(op: &'static str, x: &Tensor, n: usize, k: usize, descending: bool) -> Result<Tensor> {
+    let keys = Tensor::gpu_uninit(op, x.dims(), DType::U32, x.device())?;
+    let kind = match x.dtype() {
+        DType::I32 => 1.0,
+        DType::U32 => 2.0,
+        _ => 0.0,
+    };
+    gpu_of(op, x)?.run(Launch {
+        kernel: "sort/keys",
+        elems: &[("x", x.dtype())],
+        constants: &[("KIND", kind), ("DESCENDING", flag(descending))],
+        bind: &[Bind::Read(x.gpu_buffer(op)?), Bind::Write(keys.gpu_buffer(op)?)],
+        params: bytemuck::cast_slice(&[size(op, x.elements())?, size(op, x.layout().offset)?]),
+        groups: groups(x.elements()),
+    })?;
+    let (_, order) = sort_keys(op, &keys, n, k)?;
+    Ok(order)
+}
+
+/// Sorts rows of `n` u32 keys: the first `k` keys of each row, and their indices. `[rows, n]` gives `[rows, k]`.
+pub(crate) fn sort_keys(op: &'static str, keys: &Tensor, n: usize, k: usize) -> Result<(Tensor, Tensor)> {
+    let gpu = gpu_of(op, keys)?;
+    let count = keys.elements();
+    let rows = if n == 0 { 0 } else { count / n };
+    let stride = if n <= TILE { k } else { n };
+    let pair = || -> Result<(Tensor, Tensor)> {
+        let dims = Dims::new(op, &[rows, stride])?;
+        let make = || Tensor::gpu_uninit(op, dims, DType::U32, keys.device());
+        Ok((make()?, make()?))
+    };
+    let mut from = pair()?;
+    gpu.run(Launch {
+        kernel: "sort/rank",
+        elems: &[],
+        constants: &[("TILE", TILE as f64)],
+        bind: &[
+            Bind::Read(keys.gpu_buffer(op)?),
+            Bind::Write(from.0.gpu_buffer(op)?),
+            Bind::Write(from.1.gpu_buffer(op)?),
+        ],
+        params: bytemuck::cast_slice(&[size(op, count)?, size(op, n)?, size(op, stride)?]),
+        groups: groups(count),
+    })?;
+    let mut width = TILE;
+    while width < n {
+        let to = pair()?;
+        gpu.run(Launch {
+            kernel: "sort/merge",
+            elems: &[],
+            constants: &[],
+            bind: &[
+                Bind::Read(from.0.gpu_buffer(op)?),
+                Bind::Read(from.1.gpu_buffer(op)?),
+                Bind::Write(to.0.gpu_buffer(op)?),
+                Bind::Write(to.1.gpu_buffer(op)?),
+            ],
+            params: bytemuck::cast_slice(&[size(op, count)?, size(op, n)?, size(op, width)?]),
+            groups: groups(count),
+        })?;
+        from = to;
+        width *= 2;
+    }
+    if stride == k {
+        return Ok(from);
+    }
+    Ok((from.0.narrow(1, 0, k)?.contiguous()?, from.1.narrow(1, 0, k)?.contiguous()?))
+}
