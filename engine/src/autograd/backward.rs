@@ -18,6 +18,11 @@ impl Gradients {
         self.values.get(&tensor.grad_ref()?.key())
     }
 
+    /// The gradient of a place in the graph.
+    pub(crate) fn at(&self, place: &GradRef) -> Option<&Tensor> {
+        self.values.get(&place.key())
+    }
+
     /// Takes the gradient of `tensor` out.
     pub fn take(&mut self, tensor: &Tensor) -> Option<Tensor> {
         self.values.remove(&tensor.grad_ref()?.key())

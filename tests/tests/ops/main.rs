@@ -1,1 +1,4 @@
 //! Every operation: values, gradients, device against device, bad input. A module for each family.
+
+mod io;
+mod optim;

@@ -1,0 +1,136 @@
+//! A parameter: a tensor that a module owns and an optimizer changes.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+
+use crate::autograd::GradRef;
+use crate::layout::Dims;
+use crate::{DType, Device, Error, Gradients, Result, Tensor};
+
+/// A trainable tensor in a cell. Cloning gives another handle on the same parameter, which is how weights are tied.
+///
+/// Its value changes only as a whole: a tensor once handed out by [`Param::tensor`] stays as it was.
+///
+/// ```
+/// use wgrad::{DType, Device, Tensor, nn::Param};
+/// # fn main() -> wgrad::Result<()> {
+/// let param = Param::new(&Tensor::from_slice(&[1.0f32, 2.0], &[2], &Device::cpu())?)?;
+/// let before = param.tensor();
+/// param.set(&Tensor::from_slice(&[3.0f32, 4.0], &[2], &Device::cpu())?)?;
+/// assert_eq!(before.to_vec::<f32>()?, [1.0, 2.0]);
+/// assert_eq!(param.tensor().to_vec::<f32>()?, [3.0, 4.0]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Param(Arc<Inner>);
+
+struct Inner {
+    /// The parameter's place in every graph: it stays when the value changes.
+    leaf: GradRef,
+    trainable: AtomicBool,
+    shape: Dims,
+    dtype: DType,
+    device: Device,
+    value: RwLock<Tensor>,
+}
+
+impl Param {
+    /// A trainable parameter with this value.
+    ///
+    /// # Errors
+    /// If the dtype is not a float.
+    pub fn new(value: &Tensor) -> Result<Self> {
+        value.expect_float("Param::new")?;
+        Ok(Param(Arc::new(Inner {
+            leaf: GradRef::leaf(),
+            trainable: AtomicBool::new(true),
+            shape: value.dims(),
+            dtype: value.dtype(),
+            device: value.device().clone(),
+            value: RwLock::new(value.with_grad(None)),
+        })))
+    }
+
+    /// The value as a leaf of the graph; untracked if the parameter is not trainable.
+    pub fn tensor(&self) -> Tensor {
+        let value = self.0.value.read().unwrap_or_else(PoisonError::into_inner);
+        // Always a handle of its own, so that the optimizer can count who looks at the memory.
+        value.with_grad(self.is_trainable().then(|| self.0.leaf.clone()))
+    }
+
+    /// Replaces the value. Gradients of graphs recorded before still belong to this parameter.
+    ///
+    /// # Errors
+    /// If shape, dtype or device differ from the parameter's.
+    pub fn set(&self, value: &Tensor) -> Result<()> {
+        let op = "Param::set";
+        if value.shape() != self.shape() {
+            let message = format!("a value of shape {:?} for a parameter of shape {:?}", value.shape(), self.shape());
+            return Err(Error::shape(op, message));
+        }
+        if value.dtype() != self.dtype() {
+            return Err(Error::DType { op, got: value.dtype(), expected: "the dtype of the parameter" });
+        }
+        if !value.device().same(self.device()) {
+            let (left, right) = (self.device().to_string(), value.device().to_string());
+            return Err(Error::DeviceMismatch { op, left, right });
+        }
+        *self.lock() = value.with_grad(None);
+        Ok(())
+    }
+
+    /// The parameter's gradient, if there is one.
+    pub fn gradient<'a>(&self, gradients: &'a Gradients) -> Option<&'a Tensor> {
+        gradients.at(&self.0.leaf)
+    }
+
+    /// Sizes of the dimensions.
+    pub fn shape(&self) -> &[usize] {
+        &self.0.shape
+    }
+
+    /// Number of elements.
+    pub fn elements(&self) -> usize {
+        self.0.shape.elements()
+    }
+
+    /// Element type.
+    pub fn dtype(&self) -> DType {
+        self.0.dtype
+    }
+
+    /// The device it lives on.
+    pub fn device(&self) -> &Device {
+        &self.0.device
+    }
+
+    /// Whether gradients flow to it.
+    pub fn is_trainable(&self) -> bool {
+        self.0.trainable.load(Ordering::Relaxed)
+    }
+
+    /// Freezes the parameter, or thaws it. Graphs recorded before keep what they recorded.
+    pub fn set_trainable(&self, trainable: bool) {
+        self.0.trainable.store(trainable, Ordering::Relaxed);
+    }
+
+    /// Whether both are handles on one parameter.
+    pub fn is(&self, other: &Param) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// A number that no other parameter of the process has.
+    pub(crate) fn id(&self) -> u64 {
+        self.0.leaf.node.id
+    }
+
+    pub(crate) fn dims(&self) -> Dims {
+        self.0.shape
+    }
+
+    /// Exclusive access for an optimizer: nobody sees the value until the guard is dropped.
+    pub(crate) fn lock(&self) -> RwLockWriteGuard<'_, Tensor> {
+        self.0.value.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

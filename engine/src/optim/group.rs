@@ -1,0 +1,39 @@
+//! Parameter groups.
+
+use crate::nn::{Module, Param};
+
+/// Parameters that share their settings.
+#[derive(Clone)]
+pub struct Group {
+    /// The parameters and the names under which their state is saved.
+    pub params: Vec<(String, Param)>,
+    /// Factor on the optimizer's learning rate.
+    pub lr_scale: f64,
+    /// Weight decay in place of the rule's own.
+    pub weight_decay: Option<f64>,
+}
+
+impl Group {
+    /// Parameters with the optimizer's own settings.
+    pub fn new(params: Vec<(String, Param)>) -> Self {
+        Group { params, lr_scale: 1.0, weight_decay: None }
+    }
+
+    /// With a factor on the learning rate.
+    #[must_use]
+    pub fn with_lr_scale(self, lr_scale: f64) -> Self {
+        Group { lr_scale, ..self }
+    }
+
+    /// With a weight decay of its own.
+    #[must_use]
+    pub fn with_weight_decay(self, weight_decay: f64) -> Self {
+        Group { weight_decay: Some(weight_decay), ..self }
+    }
+
+    /// The usual two groups of a model: matrices and larger decay, vectors (biases and gains of norms) do not.
+    pub fn of(module: &(impl Module + ?Sized)) -> Vec<Group> {
+        let (matrices, vectors) = module.named_parameters().into_iter().partition(|(_, p)| p.shape().len() >= 2);
+        vec![Group::new(matrices), Group::new(vectors).with_weight_decay(0.0)]
+    }
+}

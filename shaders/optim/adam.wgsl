@@ -1,0 +1,49 @@
+// One step of Adam on a range of flat buffers, in place, without bias in its running means:
+//   g = gradient * factor + l2 * value
+//   mean   = beta1 * mean   + (1 - beta1) * g
+//   square = beta2 * square + (1 - beta2) * g^2
+//   value  = value * shrink - rate * mean / (sqrt(square) * root + eps)
+// with rate = lr / (1 - beta1^t) and root = 1 / sqrt(1 - beta2^t).
+// AdamW (Loshchilov and Hutter, 2019): shrink = 1 - lr * weight_decay, l2 = 0. Adam (Kingma and Ba, 2015): shrink = 1.
+
+struct Params {
+    start: u32, // in vec4s
+    count: u32, // vec4s
+    beta1: f32,
+    rest1: f32, // 1 - beta1
+    beta2: f32,
+    rest2: f32,
+    eps: f32,
+    shrink: f32,
+    l2: f32,
+    rate: f32,
+    root: f32,
+}
+
+@group(0) @binding(0) var<storage, read> gradient: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> stats: array<f32>; // factor, norm, 1 if not finite, 0
+@group(0) @binding(2) var<storage, read_write> value: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> mean: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> square: array<vec4<f32>>;
+@group(1) @binding(0) var<uniform> p: Params;
+
+@compute @workgroup_size(256)
+fn main(
+    @builtin(workgroup_id) wg: vec3<u32>,
+    @builtin(num_workgroups) nwg: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let group = wg.x + wg.y * nwg.x;
+    let at = group * 256u + local;
+    // Gradients that are not finite change nothing.
+    if (at < p.count && stats[2] == 0.0) {
+        let i = p.start + at;
+        let old = value[i];
+        let g = gradient[i] * stats[0] + p.l2 * old;
+        let m = p.beta1 * mean[i] + p.rest1 * g;
+        let v = p.beta2 * square[i] + p.rest2 * g * g;
+        mean[i] = m;
+        square[i] = v;
+        value[i] = old * p.shrink - p.rate * m / (sqrt(v) * p.root + p.eps);
+    }
+}

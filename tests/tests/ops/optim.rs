@@ -1,0 +1,333 @@
+//! Optimizers against plain Rust, on every device.
+
+use wgrad::autograd::backward;
+use wgrad::nn::Param;
+use wgrad::optim::{Adam, Decay, Group, Lion, LossScaler, Optimizer, Rule, Schedule, Sgd, clip_grad_norm};
+use wgrad::{DType, Device, Gradients, Tensor};
+use wgrad_tests::{Random, assert_close, assert_equal, each_device, expect_error};
+
+const SHAPES: [&[usize]; 4] = [&[5, 3], &[7], &[33], &[2, 3, 4]];
+
+fn tensor(values: &[f64], shape: &[usize], dtype: DType, device: &Device) -> Tensor {
+    Tensor::from_slice(values, shape, &Device::cpu()).unwrap().cast(dtype).unwrap().to_device(device).unwrap()
+}
+
+fn normal(random: &mut Random, n: usize) -> Vec<f64> {
+    // Values that every float dtype holds exactly, so that all start from the same numbers.
+    (0..n).map(|_| (random.normal() * 16.0).round() / 16.0).collect()
+}
+
+fn params(seed: u64, dtype: DType, device: &Device) -> (Vec<Vec<f64>>, Vec<Param>) {
+    let mut random = Random::new(seed);
+    let values: Vec<Vec<f64>> = SHAPES.iter().map(|s| normal(&mut random, s.iter().product())).collect();
+    let params = values.iter().zip(SHAPES).map(|(v, s)| Param::new(&tensor(v, s, dtype, device)).unwrap());
+    let params = params.collect();
+    (values, params)
+}
+
+/// Gradients with these values, for the parameters that have any.
+fn gradients(params: &[Param], values: &[Option<Vec<f64>>]) -> Gradients {
+    let tensors: Vec<Tensor> = params.iter().map(Param::tensor).collect();
+    let roots: Vec<_> = tensors
+        .iter()
+        .zip(values)
+        .filter_map(|(t, v)| Some((t, tensor(v.as_ref()?, t.shape(), t.dtype(), t.device()))))
+        .collect();
+    backward(&roots, &[], false).unwrap()
+}
+
+fn named(params: &[Param]) -> Vec<(String, Param)> {
+    params.iter().enumerate().map(|(i, p)| (format!("p{i}"), p.clone())).collect()
+}
+
+fn values(param: &Param) -> Vec<f64> {
+    param.tensor().to_f64_vec().unwrap()
+}
+
+/// One parameter's update, written down from the papers.
+#[derive(Default, Clone)]
+struct Reference {
+    first: Vec<f64>,
+    second: Vec<f64>,
+    steps: i32,
+}
+
+impl Reference {
+    fn step(&mut self, rule: Rule, lr: f64, decay: f64, p: &mut [f64], gradient: &[f64]) {
+        self.first.resize(p.len(), 0.0);
+        self.second.resize(p.len(), 0.0);
+        self.steps += 1;
+        let t = self.steps;
+        for i in 0..p.len() {
+            let (m, v, mut g) = (&mut self.first[i], &mut self.second[i], gradient[i]);
+            match rule {
+                Rule::AdamW(a) | Rule::Adam(a) => {
+                    if matches!(rule, Rule::AdamW(_)) {
+                        p[i] -= lr * decay * p[i];
+                    } else {
+                        g += decay * p[i];
+                    }
+                    *m = a.beta1 * *m + (1.0 - a.beta1) * g;
+                    *v = a.beta2 * *v + (1.0 - a.beta2) * g * g;
+                    let (mean, square) = (*m / (1.0 - a.beta1.powi(t)), *v / (1.0 - a.beta2.powi(t)));
+                    p[i] -= lr * mean / (square.sqrt() + a.eps);
+                }
+                Rule::Sgd(s) => {
+                    g += decay * p[i];
+                    *m = s.momentum * *m + g;
+                    p[i] -= lr * if s.nesterov { g + s.momentum * *m } else { *m };
+                }
+                Rule::Lion(l) => {
+                    let c = l.beta1 * *m + (1.0 - l.beta1) * g;
+                    p[i] -= lr * (if c == 0.0 { 0.0 } else { c.signum() } + decay * p[i]);
+                    *m = l.beta2 * *m + (1.0 - l.beta2) * g;
+                }
+            }
+        }
+    }
+}
+
+fn rules() -> [Rule; 6] {
+    let sgd = |momentum, nesterov| Rule::Sgd(Sgd { momentum, nesterov, weight_decay: 0.02 });
+    [
+        Rule::AdamW(Adam { weight_decay: 0.1, ..Adam::default() }),
+        Rule::Adam(Adam { weight_decay: 0.05, beta1: 0.8, beta2: 0.95, eps: 1e-6 }),
+        sgd(0.0, false),
+        sgd(0.9, false),
+        sgd(0.8, true),
+        Rule::Lion(Lion { weight_decay: 0.1, ..Lion::default() }),
+    ]
+}
+
+/// Five steps of two groups, with and without clipping; one parameter has no gradient in the second step and one never has.
+fn follows(rule: Rule, dtype: DType, device: &Device, max_norm: Option<f64>) {
+    let (mut want, params) = params(3, dtype, device);
+    let all = named(&params);
+    let groups =
+        vec![Group::new(all[..2].to_vec()), Group::new(all[2..].to_vec()).with_weight_decay(0.0).with_lr_scale(0.5)];
+    let mut optimizer = Optimizer::new(rule, 0.05, groups).unwrap();
+    if let Some(max_norm) = max_norm {
+        optimizer = optimizer.with_max_norm(max_norm).unwrap();
+    }
+    let mut states = vec![Reference::default(); 4];
+    let mut random = Random::new(11);
+    for step in 0..5 {
+        let grads: Vec<Option<Vec<f64>>> =
+            (0..4).map(|i| (i != 1 && !(step == 1 && i == 2)).then(|| normal(&mut random, want[i].len()))).collect();
+        let report = optimizer.step(&gradients(&params, &grads)).unwrap();
+        let norm = grads.iter().flatten().flatten().map(|g| g * g).sum::<f64>().sqrt();
+        let factor = max_norm.map_or(1.0, |max| (max / (norm + 1e-6)).min(1.0));
+        assert_eq!(report.grad_norm.is_some(), max_norm.is_some());
+        if let Some(found) = report.grad_norm {
+            assert_close("grad_norm", &[found.item().unwrap()], &[norm], 0.0, 1e-6);
+        }
+        let decays = [0.0, 0.0].map(|_: f64| match rule {
+            Rule::AdamW(a) | Rule::Adam(a) => a.weight_decay,
+            Rule::Sgd(s) => s.weight_decay,
+            Rule::Lion(l) => l.weight_decay,
+        });
+        for (i, g) in grads.iter().enumerate() {
+            let Some(g) = g else { continue };
+            let g: Vec<f64> = g.iter().map(|g| g * factor).collect();
+            let (lr, decay) = if i < 2 { (0.05, decays[i]) } else { (0.025, 0.0) };
+            states[i].step(rule, lr, decay, &mut want[i], &g);
+        }
+    }
+    for (i, param) in params.iter().enumerate() {
+        let (atol, rtol) = match dtype {
+            DType::F64 => (1e-12, 1e-12),
+            DType::F16 => (1e-6, 1.01 / 2048.0),
+            DType::BF16 => (1e-6, 1.01 / 256.0),
+            _ => (2e-6, 2e-6),
+        };
+        assert_close(&format!("{rule:?} {dtype} p{i} on {device}"), &values(param), &want[i], atol, rtol);
+    }
+}
+
+#[test]
+fn rules_follow_their_papers() {
+    each_device(|device| {
+        for rule in rules() {
+            for max_norm in [None, Some(1.0), Some(1e4)] {
+                follows(rule, DType::F32, device, max_norm);
+            }
+            follows(rule, DType::F16, device, Some(1.0));
+            follows(rule, DType::BF16, device, None);
+            if !device.is_gpu() {
+                follows(rule, DType::F64, device, Some(1.0));
+            }
+        }
+    });
+}
+
+#[test]
+fn long_parameters_are_updated_whole() {
+    // Longer than one task of the CPU, more than one workgroup and partial sum of the GPU.
+    let n = 70_001;
+    each_device(|device| {
+        let mut random = Random::new(5);
+        let (start, g): (Vec<f64>, Vec<f64>) = (0..n).map(|_| (random.normal(), random.normal())).unzip();
+        let param = Param::new(&tensor(&start, &[n], DType::F32, device)).unwrap();
+        let rule = Rule::AdamW(Adam::default());
+        let mut optimizer = Optimizer::new(rule, 0.1, vec![Group::new(named(&[param.clone()]))]).unwrap();
+        optimizer = optimizer.with_max_norm(2.0).unwrap();
+        let report = optimizer.step(&gradients(&[param.clone()], &[Some(g.clone())])).unwrap();
+        let norm = g.iter().map(|g| g * g).sum::<f64>().sqrt();
+        assert_close("grad_norm", &[report.grad_norm.unwrap().item().unwrap()], &[norm], 0.0, 1e-6);
+        let mut want = start;
+        let g: Vec<f64> = g.iter().map(|g| g * 2.0 / (norm + 1e-6)).collect();
+        Reference::default().step(rule, 0.1, 0.01, &mut want, &g);
+        assert_close("long", &values(&param), &want, 2e-6, 2e-6);
+    });
+}
+
+#[test]
+fn tensors_in_hand_never_change() {
+    each_device(|device| {
+        for dtype in [DType::F32, DType::BF16] {
+            let (_, params) = params(4, dtype, device);
+            let mut optimizer =
+                Optimizer::new(Rule::AdamW(Adam::default()), 0.1, vec![Group::new(named(&params))]).unwrap();
+            let grads: Vec<_> = params.iter().map(|p| Some(vec![1.0; p.elements()])).collect();
+            for step in 0..3 {
+                // In the last step nobody holds anything, so that both ways are gone.
+                let held = (step < 2).then(|| (params[1].tensor(), optimizer.state_tensors()));
+                let before = held.as_ref().map(|(t, s)| (t.to_f64_vec().unwrap(), s[0].1.to_f64_vec().unwrap()));
+                let old = values(&params[1]);
+                optimizer.step(&gradients(&params, &grads)).unwrap();
+                if let (Some((t, s)), Some((was, state))) = (held, before) {
+                    assert_equal("held parameter", &t.to_f64_vec().unwrap(), &was);
+                    assert_equal("held state", &s[0].1.to_f64_vec().unwrap(), &state);
+                }
+                assert!(values(&params[1]).iter().zip(&old).all(|(new, old)| new < old));
+            }
+        }
+    });
+}
+
+#[test]
+fn values_set_from_outside_are_taken_in() {
+    each_device(|device| {
+        for dtype in [DType::F32, DType::F16] {
+            let (_, params) = params(5, dtype, device);
+            let rule = Rule::Sgd(Sgd::default());
+            let mut optimizer = Optimizer::new(rule, 0.5, vec![Group::new(named(&params))]).unwrap();
+            let grads: Vec<_> = params.iter().map(|p| Some(vec![1.0; p.elements()])).collect();
+            optimizer.step(&gradients(&params, &grads)).unwrap();
+            params[1].set(&tensor(&[8.0; 7], &[7], dtype, device)).unwrap();
+            // One parameter's value for another: both stand in the same buffer.
+            let other = params[3].tensor().reshape(&[24]).unwrap().narrow(0, 3, 15).unwrap();
+            params[0].set(&other.reshape(&[5, 3]).unwrap()).unwrap();
+            let start = values(&params[0]);
+            let gradients = gradients(&params, &grads);
+            optimizer.step(&gradients).unwrap();
+            assert_equal("set", &values(&params[1]), &[7.5; 7]);
+            let want: Vec<f64> = start.iter().map(|v| v - 0.5).collect();
+            assert_close("set to a view of another", &values(&params[0]), &want, 1e-6, 1e-3);
+        }
+    });
+}
+
+#[test]
+fn gradients_that_are_not_finite_change_nothing() {
+    each_device(|device| {
+        for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            for dtype in [DType::F32, DType::F16] {
+                let (start, params) = params(6, dtype, device);
+                let rule = Rule::AdamW(Adam::default());
+                let mut optimizer = Optimizer::new(rule, 0.1, vec![Group::new(named(&params))]).unwrap();
+                let mut scaler = LossScaler::new(4.0, 2).unwrap();
+                let mut grads: Vec<_> = params.iter().map(|p| Some(vec![4.0; p.elements()])).collect();
+                grads[2].as_mut().unwrap()[20] = bad;
+                let report = optimizer.step_scaled(&gradients(&params, &grads), &mut scaler).unwrap();
+                assert!(report.skipped);
+                assert_eq!(scaler.scale(), 2.0);
+                assert_equal("skipped", &values(&params[2]), &start[2]);
+
+                // The step that failed does not count: the next one is the first.
+                grads[2].as_mut().unwrap()[20] = 4.0;
+                let report = optimizer.step_scaled(&gradients(&params, &grads), &mut scaler).unwrap();
+                assert!(!report.skipped);
+                let norm = 2.0 * (15.0f64 + 7.0 + 33.0 + 24.0).sqrt();
+                assert_close("unscaled norm", &[report.grad_norm.unwrap().item().unwrap()], &[norm], 0.0, 1e-6);
+                let mut want = start[2].clone();
+                Reference::default().step(rule, 0.1, 0.01, &mut want, &[2.0; 33]);
+                let rtol = if dtype == DType::F16 { 1.0 / 2048.0 } else { 2e-6 };
+                assert_close("after", &values(&params[2]), &want, 2e-6, rtol);
+                optimizer.step_scaled(&gradients(&params, &grads), &mut scaler).unwrap();
+                assert_eq!(scaler.scale(), 4.0);
+            }
+        }
+        // Clipping alone guards as well, without waiting.
+        let (start, params) = params(6, DType::F32, device);
+        let optimizer = Optimizer::new(Rule::Lion(Lion::default()), 0.1, vec![Group::new(named(&params))]);
+        let mut optimizer = optimizer.unwrap().with_max_norm(1.0).unwrap();
+        let mut grads: Vec<_> = params.iter().map(|p| Some(vec![1.0; p.elements()])).collect();
+        grads[3].as_mut().unwrap()[0] = f64::NAN;
+        optimizer.step(&gradients(&params, &grads)).unwrap();
+        assert_equal("clipped", &values(&params[0]), &start[0]);
+    });
+}
+
+#[test]
+fn clipping_alone() {
+    each_device(|device| {
+        let x = tensor(&[3.0, 0.0, -4.0], &[3], DType::F32, device);
+        let y = tensor(&[12.0], &[1, 1], DType::F32, device);
+        let (norm, scaled) = clip_grad_norm(&[&x, &y], 1.3).unwrap();
+        assert_close("norm", &[norm.item().unwrap()], &[13.0], 0.0, 1e-6);
+        assert_close("clipped", &scaled[0].to_f64_vec().unwrap(), &[0.3, 0.0, -0.4], 1e-6, 1e-6);
+        let (_, scaled) = clip_grad_norm(&[&x, &y], 20.0).unwrap();
+        assert_equal("kept", &scaled[1].to_f64_vec().unwrap(), &[12.0]);
+        expect_error(clip_grad_norm(&[], 1.0), &["clip_grad_norm", "no gradients"]);
+        expect_error(clip_grad_norm(&[&x], -1.0), &["clip_grad_norm", "max_norm", "-1"]);
+    });
+}
+
+#[test]
+fn a_frozen_or_lone_parameter_stays() {
+    let (start, params) = params(8, DType::F32, &Device::cpu());
+    params[0].set_trainable(false);
+    assert!(!params[0].tensor().is_tracked());
+    let mut optimizer = Optimizer::new(Rule::Adam(Adam::default()), 0.1, vec![Group::new(named(&params))]).unwrap();
+    optimizer.step(&gradients(&params[2..3], &[Some(vec![1.0; 33])])).unwrap();
+    assert_equal("frozen", &values(&params[0]), &start[0]);
+    assert_equal("without gradient", &values(&params[1]), &start[1]);
+    assert_ne!(values(&params[2]), start[2]);
+    optimizer.step(&Gradients::default()).unwrap();
+}
+
+#[test]
+fn bad_settings_are_refused() {
+    let (_, params) = params(9, DType::F32, &Device::cpu());
+    let new = |rule, lr, params: &[Param]| Optimizer::new(rule, lr, vec![Group::new(named(params))]);
+    let adam = Adam::default();
+    expect_error(new(Rule::AdamW(Adam { beta1: 1.0, ..adam }), 0.1, &params), &["Optimizer::new", "beta1 is 1"]);
+    expect_error(new(Rule::Adam(Adam { eps: -1.0, ..adam }), 0.1, &params), &["eps is -1"]);
+    expect_error(new(Rule::Adam(adam), f64::NAN, &params), &["learning rate is NaN"]);
+    expect_error(new(Rule::Adam(adam), 0.1, &[]), &["no parameters"]);
+    let twice = [params[0].clone(), params[0].clone()];
+    expect_error(new(Rule::Adam(adam), 0.1, &twice), &["p1", "twice"]);
+    let nesterov = Rule::Sgd(Sgd { nesterov: true, ..Sgd::default() });
+    expect_error(new(nesterov, 0.1, &params), &["nesterov", "momentum"]);
+    let int = Tensor::from_slice(&[1i32], &[1], &Device::cpu()).unwrap();
+    expect_error(Param::new(&int), &["Param::new", "i32", "float"]);
+    let wrong = Tensor::from_slice(&[1f32], &[1], &Device::cpu()).unwrap();
+    expect_error(params[1].set(&wrong), &["Param::set", "[1]", "[7]"]);
+    expect_error(LossScaler::new(3.0, 1), &["LossScaler::new", "power of two"]);
+}
+
+#[test]
+fn schedules_have_their_corners() {
+    let schedule = |decay| Schedule { peak: 2.0, warmup: 4, total: 24, floor: 0.1, decay };
+    for decay in [Decay::Constant, Decay::Linear, Decay::Cosine, Decay::InverseSqrt] {
+        assert_close("warm-up", &[schedule(decay).at(0), schedule(decay).at(3)], &[0.4, 1.6], 1e-12, 0.0);
+        assert_eq!(schedule(decay).at(4), 2.0);
+    }
+    let at = |decay, step| schedule(decay).at(step);
+    assert_close("half-way", &[at(Decay::Linear, 14), at(Decay::Cosine, 14)], &[1.1, 1.1], 1e-12, 0.0);
+    assert_close("end", &[at(Decay::Linear, 24), at(Decay::Cosine, 1000)], &[0.2, 0.2], 1e-12, 0.0);
+    assert_close("others", &[at(Decay::Constant, 99), at(Decay::InverseSqrt, 19)], &[2.0, 1.0], 1e-12, 0.0);
+    let scaler = LossScaler::new(1024.0, 7).unwrap();
+    assert_eq!(LossScaler::from_state(&scaler.state()).unwrap(), scaler);
+}
