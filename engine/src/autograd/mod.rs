@@ -1,6 +1,6 @@
 //! Reverse-mode automatic differentiation: the graph that operations record, and the walk back through it.
 //!
-//! Every operation calls [`record`] with its result, its inputs and a closure that turns the gradient of the result into
+//! Every operation calls `record` with its result, its inputs and a closure that turns the gradient of the result into
 //! gradients of the inputs. Nodes are numbered in the order of their making, so the walk back is a walk by descending
 //! number: no sort, no recursion.
 

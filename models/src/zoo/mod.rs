@@ -1,0 +1,4 @@
+//! Architectures with public checkpoints.
+
+pub mod bert;
+pub mod config;
