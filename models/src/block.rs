@@ -1,17 +1,22 @@
 //! One transformer block: attention and feed-forward, each with its norm and its residual.
 
-use wgrad::nn::{Init, LayerNorm, Linear, Module, Visitor};
-use wgrad::{Device, Tensor};
+use wgrad::nn::{Build, Dropout, LayerNorm, Linear, Module, MultiHeadAttention, Visitor};
+use wgrad::{AttentionOptions, Tensor};
 
 use crate::Result;
 use crate::activation::Activation;
-use crate::attention::{AttentionNames, SelfAttention};
 
 /// Where the parts of a block stand in a checkpoint, below the block's own name.
 #[derive(Debug, Clone, Copy)]
 pub struct BlockNames {
-    /// Parts of the attention layer.
-    pub attention: AttentionNames,
+    /// Query projection.
+    pub query: &'static str,
+    /// Key projection.
+    pub key: &'static str,
+    /// Value projection.
+    pub value: &'static str,
+    /// Output projection of the attention layer.
+    pub output: &'static str,
     /// Norm that belongs to the attention layer.
     pub attention_norm: &'static str,
     /// First linear layer of the feed-forward part.
@@ -39,8 +44,6 @@ pub struct BlockConfig {
     pub dropout: f64,
     /// Dropout of the attention probabilities while training.
     pub attention_dropout: f64,
-    /// How weights are drawn.
-    pub init: Init,
     /// Names of the parts.
     pub names: BlockNames,
 }
@@ -49,57 +52,60 @@ pub struct BlockConfig {
 /// `x = norm(x + feed_forward(x))`, as in Attention Is All You Need (2017) and BERT (2018).
 pub struct Block {
     names: BlockNames,
-    attention: SelfAttention,
+    attention: MultiHeadAttention,
     attention_norm: LayerNorm,
     up: Linear,
     down: Linear,
     feed_forward_norm: LayerNorm,
     activation: Activation,
-    dropout: f64,
+    dropout: Dropout,
 }
 
 impl Block {
-    /// A new block on `device`.
+    /// A new block.
     ///
     /// # Errors
     /// If the sizes do not fit each other, or memory is exhausted.
-    pub fn new(config: &BlockConfig, device: &Device) -> Result<Self> {
-        let &BlockConfig { hidden, heads, intermediate, norm_eps, init, names, .. } = config;
+    pub fn new(config: &BlockConfig, build: &Build) -> Result<Self> {
+        let &BlockConfig { hidden, heads, intermediate, activation, norm_eps, names, .. } = config;
         Ok(Block {
             names,
-            attention: SelfAttention::new(names.attention, hidden, heads, config.attention_dropout, init, device)?,
-            attention_norm: LayerNorm::new(hidden, norm_eps, device)?,
-            up: Linear::new(hidden, intermediate, true, init, device)?,
-            down: Linear::new(intermediate, hidden, true, init, device)?,
-            feed_forward_norm: LayerNorm::new(hidden, norm_eps, device)?,
-            activation: config.activation,
-            dropout: config.dropout,
+            attention: MultiHeadAttention::new(hidden, heads, true, config.attention_dropout, build)?,
+            attention_norm: LayerNorm::new(hidden, true, norm_eps, build)?,
+            up: Linear::new(hidden, intermediate, true, build)?,
+            down: Linear::new(intermediate, hidden, true, build)?,
+            feed_forward_norm: LayerNorm::new(hidden, true, norm_eps, build)?,
+            activation,
+            dropout: Dropout::new(config.dropout)?,
         })
     }
 
-    /// `x` is `[batch, length, hidden]`; see [`SelfAttention::forward`] for `mask`.
+    /// `x` is `[batch, length, hidden]`; `mask`, true where a key may be seen, broadcasts to `[batch, heads, length, length]`.
     ///
     /// # Errors
     /// If shapes do not fit.
-    pub fn forward(&self, x: &Tensor, mask: Option<&Tensor>, training: bool) -> Result<Tensor> {
-        let attended = self.drop(self.attention.forward(x, mask, training)?, training)?;
+    pub fn forward(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
+        let options = AttentionOptions { mask: mask.cloned(), ..AttentionOptions::default() };
+        let attended = self.dropout.forward(&self.attention.forward(x, x, &options)?)?;
         let x = self.attention_norm.forward(&x.add(&attended)?)?;
         let inner = self.activation.apply(&self.up.forward(&x)?)?;
-        let fed = self.drop(self.down.forward(&inner)?, training)?;
+        let fed = self.dropout.forward(&self.down.forward(&inner)?)?;
         Ok(self.feed_forward_norm.forward(&x.add(&fed)?)?)
-    }
-
-    fn drop(&self, x: Tensor, training: bool) -> Result<Tensor> {
-        if training && self.dropout > 0.0 { Ok(x.dropout(self.dropout)?) } else { Ok(x) }
     }
 }
 
 impl Module for Block {
-    fn visit(&self, v: &mut Visitor) {
-        v.scope("", &self.attention);
-        v.module(self.names.attention_norm, &self.attention_norm);
-        v.module(self.names.up, &self.up);
-        v.module(self.names.down, &self.down);
-        v.module(self.names.feed_forward_norm, &self.feed_forward_norm);
+    fn visit(&self, v: &mut Visitor<'_>) {
+        let names = &self.names;
+        v.module(names.query, &self.attention.query);
+        v.module(names.key, &self.attention.key);
+        v.module(names.value, &self.attention.value);
+        v.module(names.output, &self.attention.output);
+        v.module(names.attention_norm, &self.attention_norm);
+        v.module(names.up, &self.up);
+        v.module(names.down, &self.down);
+        v.module(names.feed_forward_norm, &self.feed_forward_norm);
+        v.module("", &self.attention.dropout);
+        v.module("", &self.dropout);
     }
 }

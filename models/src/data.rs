@@ -60,6 +60,20 @@ impl TokenStream {
         Ok(Self { tokens, length, special, word_starts: tokenizer.word_starts() })
     }
 
+    /// A stream of tokens that were tokenized before, by this tokenizer.
+    pub fn from_tokens(tokens: Vec<u32>, tokenizer: &Tokenizer, length: usize) -> Result<Self> {
+        if let Some(id) = tokens.iter().find(|&&id| id as usize >= tokenizer.vocab_size()) {
+            let pieces = tokenizer.vocab_size();
+            return Err(Error::text(format!("token {id} is outside the tokenizer's vocabulary of {pieces}")));
+        }
+        Ok(Self { tokens, ..Self::new(&[], tokenizer, length)? })
+    }
+
+    /// The tokens.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
     /// Number of tokens, those that end segments included.
     pub fn len(&self) -> usize {
         self.tokens.len()

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, FromArgMatches, Subcommand, ValueEnum};
 
 const TRAIN_EXAMPLES: &str = "Examples:
   wgrad train                                  learn wgrad's own sources
@@ -30,9 +30,9 @@ pub struct TrainArgs {
     /// Files or folders to learn from [default: wgrad's own sources and documents]
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub text: Vec<PathBuf>,
-    /// Folder for checkpoints, tokenizer, loss curve and summary
-    #[arg(long, value_name = "DIR", default_value = "runs/mlm")]
-    pub out: PathBuf,
+    /// Folder for checkpoints, tokenizer, loss curve and summary [default: runs/mlm, or runs/mlm-2 if that is taken, ...]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
     /// Go on with the run in this folder, from its last checkpoint and with its settings
     #[arg(long, value_name = "DIR", conflicts_with_all = ["out", "text", "seed", "vocab", "dtype", "shape"])]
     pub resume: Option<PathBuf>,
@@ -63,6 +63,18 @@ pub struct TrainArgs {
     /// Where it runs
     #[command(flatten)]
     pub device: DeviceArgs,
+}
+
+impl Default for TrainArgs {
+    /// What an empty command line gives.
+    fn default() -> Self {
+        let command = TrainArgs::augment_args(clap::Command::new("train"));
+        let parsed = command.get_matches_from(["train"]);
+        match TrainArgs::from_arg_matches(&parsed) {
+            Ok(args) => args,
+            Err(error) => error.exit(),
+        }
+    }
 }
 
 /// Sizes of a model and of its batches.

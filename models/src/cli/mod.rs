@@ -1,25 +1,32 @@
 //! The `wgrad` command line.
 
 pub mod args;
+mod devices;
+mod fill_mask;
 mod systems;
+mod train;
 
 use std::io::Write;
 use std::process::ExitCode;
 
+use args::TrainArgs;
 use clap::{Parser, Subcommand};
 
 use crate::{Error, Result};
 
 /// A tensor engine that shows what it can: trains, fills masks, checks model systems.
 #[derive(Debug, Parser)]
-#[command(name = "wgrad", version, arg_required_else_help = true)]
+#[command(name = "wgrad", version, after_help = "Without a command, `wgrad train` runs with its defaults.")]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Train(args::TrainArgs),
+    FillMask(args::FillMaskArgs),
+    Devices(args::DevicesArgs),
     Systems(args::SystemsArgs),
 }
 
@@ -29,7 +36,11 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     init_log();
     let done = match cli.command {
-        Command::Systems(args) => systems::run(&args),
+        None => train::run(&TrainArgs::default()),
+        Some(Command::Train(args)) => train::run(&args),
+        Some(Command::FillMask(args)) => fill_mask::run(&args),
+        Some(Command::Devices(args)) => devices::run(&args),
+        Some(Command::Systems(args)) => systems::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

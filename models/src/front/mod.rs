@@ -3,3 +3,4 @@
 pub mod corpus;
 mod segments;
 pub mod tokenizer;
+pub mod synthetic;

@@ -3,30 +3,29 @@
 use std::path::Path;
 
 use serde_json::json;
-use wgrad::nn::{Embedding, Init, LayerNorm, Linear, Module, Param, Visitor};
+use wgrad::io::Weights;
+use wgrad::nn::{Build, Dropout, Embedding, Init, LayerNorm, Linear, Module, Param, Visitor};
 use wgrad::{CrossEntropy, DType, Device, Tensor};
 
 use super::config::Config;
 use crate::activation::Activation;
-use crate::attention::AttentionNames;
 use crate::block::{Block, BlockConfig, BlockNames};
+use crate::corrupt::mlm::IGNORE;
 use crate::{Error, Result};
 
-/// Labels with this value are not predicted.
-pub const IGNORE: i32 = -100;
-
 const NAMES: BlockNames = BlockNames {
-    attention: AttentionNames {
-        query: "attention.self.query",
-        key: "attention.self.key",
-        value: "attention.self.value",
-        output: "attention.output.dense",
-    },
+    query: "attention.self.query",
+    key: "attention.self.key",
+    value: "attention.self.value",
+    output: "attention.output.dense",
     attention_norm: "attention.output.LayerNorm",
     up: "intermediate.dense",
     down: "output.dense",
     feed_forward_norm: "output.LayerNorm",
 };
+
+/// Parts of checkpoints that a masked language model has no use for.
+const NOT_OURS: [&str; 3] = ["bert.pooler.", "cls.seq_relationship.", "bert.embeddings.position_ids"];
 
 /// Sizes and switches of a BERT, as in its `config.json`.
 #[derive(Debug, Clone, PartialEq)]
@@ -119,14 +118,16 @@ struct Embeddings {
     position: Embedding,
     token_type: Embedding,
     norm: LayerNorm,
+    dropout: Dropout,
 }
 
 impl Module for Embeddings {
-    fn visit(&self, v: &mut Visitor) {
+    fn visit(&self, v: &mut Visitor<'_>) {
         v.module("word_embeddings", &self.word);
         v.module("position_embeddings", &self.position);
         v.module("token_type_embeddings", &self.token_type);
         v.module("LayerNorm", &self.norm);
+        v.module("dropout", &self.dropout);
     }
 }
 
@@ -137,11 +138,9 @@ struct Encoder {
 }
 
 impl Module for Encoder {
-    fn visit(&self, v: &mut Visitor) {
+    fn visit(&self, v: &mut Visitor<'_>) {
         v.module("embeddings", &self.embeddings);
-        for (i, block) in self.blocks.iter().enumerate() {
-            v.module(&format!("encoder.layer.{i}"), block);
-        }
+        v.modules("encoder.layer", &self.blocks);
     }
 }
 
@@ -150,18 +149,18 @@ struct Head {
     dense: Linear,
     norm: LayerNorm,
     bias: Param,
-    /// None if the word embedding is used.
-    decoder: Option<Param>,
+    /// The word embedding itself if they are tied.
+    decoder: Param,
 }
 
 impl Module for Head {
-    fn visit(&self, v: &mut Visitor) {
+    fn visit(&self, v: &mut Visitor<'_>) {
         v.param("bias", &self.bias);
         v.module("transform.dense", &self.dense);
         v.module("transform.LayerNorm", &self.norm);
-        if let Some(decoder) = &self.decoder {
-            v.param("decoder.weight", decoder);
-        }
+        // Checkpoints may name the tied decoder too, or not.
+        v.param("decoder.weight", &self.decoder);
+        v.param("decoder.bias", &self.bias);
     }
 }
 
@@ -190,17 +189,28 @@ impl<'a> BertInput<'a> {
     pub fn new(ids: &'a Tensor) -> Self {
         BertInput { ids, real: None, types: None }
     }
+
+    /// `[batch, 1, 1, length]`: no query sees a padding key.
+    fn mask(&self) -> Result<Option<Tensor>> {
+        let mask = |real: &Tensor| real.unsqueeze(1)?.unsqueeze(1);
+        Ok(self.real.map(mask).transpose()?)
+    }
 }
 
 impl BertForMaskedLm {
-    /// A model with new weights, drawn from the device's random number generator.
+    /// A model with new weights of one dtype, drawn from the device's random number generator.
     ///
     /// # Errors
     /// If the configuration contradicts itself, or memory is exhausted.
-    pub fn new(config: &BertConfig, device: &Device) -> Result<Self> {
-        let init = Init::Normal { std: config.initializer_range };
+    pub fn new(config: &BertConfig, dtype: DType, device: &Device) -> Result<Self> {
+        let init = Init::Normal { mean: 0.0, std: config.initializer_range };
+        let build = Build::new(device).with_dtype(dtype).with_init(init);
         let activation = Activation::parse(&config.activation)?;
         let hidden = config.hidden_size;
+        if config.heads == 0 || hidden % config.heads != 0 {
+            let heads = config.heads;
+            return Err(Error::config(format!("hidden_size {hidden} is not a multiple of {heads} attention heads")));
+        }
         let block = BlockConfig {
             hidden,
             heads: config.heads,
@@ -209,27 +219,42 @@ impl BertForMaskedLm {
             norm_eps: config.norm_eps,
             dropout: config.dropout,
             attention_dropout: config.attention_dropout,
-            init,
             names: NAMES,
         };
         let embeddings = Embeddings {
-            word: Embedding::new(config.vocab_size, hidden, Some(config.pad_id), init, device)?,
-            position: Embedding::new(config.max_positions, hidden, None, init, device)?,
-            token_type: Embedding::new(config.type_vocab_size, hidden, None, init, device)?,
-            norm: LayerNorm::new(hidden, config.norm_eps, device)?,
+            word: Embedding::new(config.vocab_size, hidden, Some(config.pad_id), &build)?,
+            position: Embedding::new(config.max_positions, hidden, None, &build)?,
+            token_type: Embedding::new(config.type_vocab_size, hidden, None, &build)?,
+            norm: LayerNorm::new(hidden, true, config.norm_eps, &build)?,
+            dropout: Dropout::new(config.dropout)?,
         };
-        let blocks = (0..config.layers).map(|_| Block::new(&block, device)).collect::<Result<_>>()?;
+        let blocks = (0..config.layers).map(|_| Block::new(&block, &build)).collect::<Result<_>>()?;
         let decoder = match config.tied {
-            true => None,
-            false => Some(Param::new(init.tensor(&[config.vocab_size, hidden], DType::F32, device)?)),
+            true => embeddings.word.weight.clone(),
+            false => build.weight(&[config.vocab_size, hidden])?,
         };
         let head = Head {
-            dense: Linear::new(hidden, hidden, true, init, device)?,
-            norm: LayerNorm::new(hidden, config.norm_eps, device)?,
-            bias: Param::new(Tensor::zeros(&[config.vocab_size], DType::F32, device)?),
+            dense: Linear::new(hidden, hidden, true, &build)?,
+            norm: LayerNorm::new(hidden, true, config.norm_eps, &build)?,
+            bias: build.param(&[config.vocab_size], Init::Zeros)?,
             decoder,
         };
         Ok(BertForMaskedLm { config: config.clone(), activation, encoder: Encoder { embeddings, blocks }, head })
+    }
+
+    /// A model with the weights of a Hugging Face folder or file, in inference mode. Parts of a checkpoint that a masked
+    /// language model does not have (the pooler, the next-sentence head, position ids) are passed over.
+    ///
+    /// # Errors
+    /// If a file is missing or damaged, or a tensor is missing, unknown, or of another shape.
+    pub fn load(folder: &Path, dtype: DType, device: &Device) -> Result<Self> {
+        let model = Self::new(&BertConfig::read(folder)?, dtype, device)?;
+        let weights = Weights::open(folder)?;
+        let mut report = model.load_partial(&weights)?;
+        report.surplus.retain(|name| !NOT_OURS.iter().any(|prefix| name.starts_with(prefix)));
+        report.complete(&weights)?;
+        model.train(false);
+        Ok(model)
     }
 
     /// The configuration.
@@ -241,34 +266,41 @@ impl BertForMaskedLm {
     ///
     /// # Errors
     /// If shapes do not fit, the sequence is too long, or an id is outside the vocabulary.
-    pub fn hidden_states(&self, input: BertInput, training: bool) -> Result<Vec<Tensor>> {
+    pub fn hidden_states(&self, input: BertInput) -> Result<Vec<Tensor>> {
+        let mut states = vec![self.embed(input)?];
+        let mask = input.mask()?;
+        for block in &self.encoder.blocks {
+            let x = block.forward(&states[states.len() - 1], mask.as_ref())?;
+            states.push(x);
+        }
+        Ok(states)
+    }
+
+    /// Hidden states `[batch, length, hidden]` after the last block.
+    ///
+    /// # Errors
+    /// As [`BertForMaskedLm::hidden_states`].
+    pub fn encode(&self, input: BertInput) -> Result<Tensor> {
+        let mask = input.mask()?;
+        self.encoder.blocks.iter().try_fold(self.embed(input)?, |x, block| block.forward(&x, mask.as_ref()))
+    }
+
+    fn embed(&self, input: BertInput) -> Result<Tensor> {
         let &[_, length] = input.ids.shape() else {
             return Err(Error::argument("ids", format!("shape {:?}, expected [batch, length]", input.ids.shape())));
         };
-        if length > self.config.max_positions {
-            let most = self.config.max_positions;
+        let most = self.config.max_positions;
+        if length > most {
             return Err(Error::argument("ids", format!("{length} tokens, but the model has {most} positions")));
         }
-        let Embeddings { word, position, token_type, norm } = &self.encoder.embeddings;
-        let device = input.ids.device();
+        let Embeddings { word, position, token_type, norm, dropout } = &self.encoder.embeddings;
         let positions = position.weight.tensor().narrow(0, 0, length)?;
         let types = match input.types {
             Some(types) => token_type.forward(types)?,
             None => token_type.weight.tensor().narrow(0, 0, 1)?,
         };
         let sum = word.forward(input.ids)?.add(&positions)?.add(&types)?;
-        let mut x = norm.forward(&sum)?;
-        if training && self.config.dropout > 0.0 {
-            x = x.dropout(self.config.dropout)?;
-        }
-        // [batch, 1, 1, length]: no query sees a padding key.
-        let mask = input.real.map(|real| real.to_device(device)?.unsqueeze(1)?.unsqueeze(1)).transpose()?;
-        let mut states = vec![x];
-        for block in &self.encoder.blocks {
-            let x = block.forward(&states[states.len() - 1], mask.as_ref(), training)?;
-            states.push(x);
-        }
-        Ok(states)
+        Ok(dropout.forward(&norm.forward(&sum)?)?)
     }
 
     /// Logits over the vocabulary for hidden states `[.., hidden]`.
@@ -278,11 +310,7 @@ impl BertForMaskedLm {
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
         let transformed = self.activation.apply(&self.head.dense.forward(hidden)?)?;
         let transformed = self.head.norm.forward(&transformed)?;
-        let weight = match &self.head.decoder {
-            Some(decoder) => decoder.tensor(),
-            None => self.encoder.embeddings.word.weight.tensor(),
-        };
-        Ok(transformed.linear(&weight, Some(&self.head.bias.tensor()))?)
+        Ok(transformed.linear(&self.head.decoder.tensor(), Some(&self.head.bias.tensor()))?)
     }
 
     /// Mean cross-entropy over the labels that are not [`IGNORE`].
@@ -296,7 +324,7 @@ impl BertForMaskedLm {
 }
 
 impl Module for BertForMaskedLm {
-    fn visit(&self, v: &mut Visitor) {
+    fn visit(&self, v: &mut Visitor<'_>) {
         v.module("bert", &self.encoder);
         v.module("cls.predictions", &self.head);
     }

@@ -1,0 +1,72 @@
+//! `wgrad train`
+
+use std::path::PathBuf;
+
+use super::args::{DTypeArg, TrainArgs};
+use crate::train::{Settings, train};
+use crate::{Error, Result};
+
+/// Steps of a run that names neither steps nor seconds: under two minutes on two CPU cores.
+const STEPS: u64 = 400;
+
+/// Trains, or goes on with a run.
+pub fn run(args: &TrainArgs) -> Result<()> {
+    let (settings, folder) = match &args.resume {
+        Some(folder) => (resumed(args, Settings::read(folder)?), folder),
+        None => (fresh(args)?, &free_folder(args)?),
+    };
+    let device = args.device.open()?;
+    let (_, text) = train(&settings, folder, &device)?;
+    super::print(&text)
+}
+
+/// The folder that was named, if no run is in it; by default the first free one of `runs/mlm`, `runs/mlm-2`, ...
+fn free_folder(args: &TrainArgs) -> Result<PathBuf> {
+    let Some(folder) = &args.out else {
+        let names = std::iter::once("runs/mlm".to_string()).chain((2..).map(|n| format!("runs/mlm-{n}")));
+        return names.map(PathBuf::from).find(|folder| !Settings::are_in(folder)).ok_or_else(|| Error::argument("--out", "no free name"));
+    };
+    if Settings::are_in(folder) {
+        let shown = folder.display();
+        let message = format!("{shown} already holds a run: go on with it by --resume {shown}, or name another folder");
+        return Err(Error::argument("--out", message));
+    }
+    Ok(folder.clone())
+}
+
+/// Limits may be extended; everything else stays as it was.
+fn resumed(args: &TrainArgs, settings: Settings) -> Settings {
+    let (steps, seconds) = match (args.steps, args.seconds) {
+        (None, None) => (settings.steps, settings.seconds),
+        limits => limits,
+    };
+    Settings { steps, seconds, ..settings }
+}
+
+fn fresh(args: &TrainArgs) -> Result<Settings> {
+    let shape = &args.shape;
+    if shape.hidden % shape.heads != 0 {
+        let message = format!("{} is not a multiple of --heads {}", shape.hidden, shape.heads);
+        return Err(Error::argument("--hidden", message));
+    }
+    Ok(Settings {
+        text: args.text.clone(),
+        steps: args.steps.or(args.seconds.is_none().then_some(STEPS)),
+        seconds: args.seconds,
+        save_every: args.save_every,
+        vocab: args.vocab,
+        batch: shape.batch,
+        length: shape.length,
+        hidden: shape.hidden,
+        layers: shape.layers,
+        heads: shape.heads,
+        lr: f64::from(args.lr),
+        seed: args.seed,
+        dtype: match args.dtype {
+            DTypeArg::F32 => "f32",
+            DTypeArg::F16 => "f16",
+            DTypeArg::Bf16 => "bf16",
+        }
+        .into(),
+    })
+}

@@ -1,0 +1,35 @@
+//! The main job: a masked language model learns a text.
+
+mod evaluate;
+mod history;
+mod report;
+mod run;
+mod settings;
+mod text;
+
+pub use evaluate::{Score, Targets, score};
+pub use history::{History, Point};
+pub use report::Summary;
+pub use run::{Finished, run};
+pub use settings::Settings;
+pub use text::Text;
+
+use std::path::Path;
+
+use wgrad::Device;
+
+use crate::{Result, fsx};
+
+/// Trains as the settings say, writes everything into `folder`, and returns the summary and a text for people.
+///
+/// # Errors
+/// If text, settings or files are unusable, or the device fails. What was saved before stays.
+pub fn train(settings: &Settings, folder: &Path, device: &Device) -> Result<(Summary, String)> {
+    fsx::create_folder(folder)?;
+    settings.write(folder)?;
+    let finished = run(settings, folder, device)?;
+    let summary = Summary::new(&finished, device);
+    report::write(&finished, &summary, folder)?;
+    let text = report::describe(finished, &summary, folder, settings.seed, device)?;
+    Ok((summary, text))
+}

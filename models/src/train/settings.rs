@@ -1,0 +1,108 @@
+//! What a run is: everything that decides its course, as it stands in the run's folder.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use wgrad::DType;
+
+use crate::zoo::bert::BertConfig;
+use crate::{Error, Result, fsx};
+
+/// File of the settings in the folder of a run.
+const FILE: &str = "run.json";
+
+/// The settings of a training run. They are written first of all, so that a run can be resumed whenever it is stopped.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Files or folders of the text; none for the project's own.
+    pub text: Vec<PathBuf>,
+    /// Training steps, if they are limited.
+    pub steps: Option<u64>,
+    /// Training time in seconds, if it is limited.
+    pub seconds: Option<u64>,
+    /// Steps between checkpoints.
+    pub save_every: u64,
+    /// Word pieces at most.
+    pub vocab: usize,
+    /// Rows in a batch.
+    pub batch: usize,
+    /// Tokens in a row.
+    pub length: usize,
+    /// Width of the model.
+    pub hidden: usize,
+    /// Blocks.
+    pub layers: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Highest learning rate.
+    pub lr: f64,
+    /// Seed of weights, order and masks.
+    pub seed: u64,
+    /// Storage type of the parameters: f32, f16 or bf16.
+    pub dtype: String,
+}
+
+impl Settings {
+    /// Whether a folder holds a run.
+    pub fn are_in(folder: &Path) -> bool {
+        folder.join(FILE).exists()
+    }
+
+    /// The storage type of the parameters.
+    ///
+    /// # Errors
+    /// If it is none of f32, f16 and bf16.
+    pub fn dtype(&self) -> Result<DType> {
+        match self.dtype.as_str() {
+            "f32" => Ok(DType::F32),
+            "f16" => Ok(DType::F16),
+            "bf16" => Ok(DType::BF16),
+            other => Err(Error::config(format!("dtype {other:?} is none of f32, f16, bf16"))),
+        }
+    }
+
+    /// Reads the settings of a run.
+    ///
+    /// # Errors
+    /// If there is no run in the folder, or the file is damaged.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(FILE);
+        let text = fsx::read_text(&path)?;
+        serde_json::from_str(&text).map_err(|e| Error::file(&path, format!("not the settings of a run: {e}")))
+    }
+
+    /// Writes the settings.
+    ///
+    /// # Errors
+    /// If the folder cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        write_json(&folder.join(FILE), self)
+    }
+
+    /// The model of this run, for a vocabulary of `vocab_size` pieces.
+    pub fn model(&self, vocab_size: usize, pad_id: u32) -> BertConfig {
+        BertConfig {
+            vocab_size,
+            hidden_size: self.hidden,
+            layers: self.layers,
+            heads: self.heads,
+            intermediate_size: 4 * self.hidden,
+            activation: "gelu".into(),
+            max_positions: self.length,
+            type_vocab_size: 2,
+            norm_eps: 1e-12,
+            // A run sees its text about once: nothing to regularise.
+            dropout: 0.0,
+            attention_dropout: 0.0,
+            initializer_range: 0.02,
+            pad_id: pad_id as usize,
+            tied: true,
+        }
+    }
+}
+
+/// Writes a value as indented JSON, atomically.
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| Error::file(path, e))?;
+    fsx::write(path, format!("{text}\n").as_bytes())
+}
