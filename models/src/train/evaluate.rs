@@ -1,6 +1,6 @@
 //! Measuring a masked language model: loss and accuracy on masked tokens, and what filling masks gives.
 
-use wgrad::{CrossEntropy, Device, Reduction, Tensor, no_grad};
+use wgrad::{CrossEntropy, DType, Device, Reduction, Tensor, no_grad};
 
 use crate::Result;
 use crate::corrupt::mlm::IGNORE;
@@ -49,14 +49,14 @@ impl Targets {
         })
     }
 
-    /// Logits `[positions, vocabulary]` of the masked positions alone.
+    /// Logits `[positions, vocabulary]` in f32 of the masked positions alone.
     ///
     /// # Errors
     /// If an id is outside the vocabulary or the rows are too long for the model.
     pub fn logits(&self, model: &BertForMaskedLm) -> Result<Tensor> {
         let input = BertInput { ids: &self.ids, real: self.real.as_ref(), types: None };
         let hidden = model.encode(input)?.flatten(0, 1)?;
-        model.logits(&hidden.index_select(0, &self.positions)?)
+        Ok(model.logits(&hidden.index_select(0, &self.positions)?)?.cast(DType::F32)?)
     }
 
     /// How many labels the logits predict rightly, as a scalar on the device.
@@ -65,7 +65,7 @@ impl Targets {
     /// If memory is exhausted.
     pub fn hits(&self, logits: &Tensor) -> Result<Tensor> {
         let guess = logits.detach().argmax(-1, false)?.cast(self.labels.dtype())?;
-        Ok(guess.eq(&self.labels)?.cast(wgrad::DType::F32)?.sum_all()?)
+        Ok(guess.eq(&self.labels)?.cast(DType::F32)?.sum_all()?)
     }
 }
 

@@ -31,7 +31,7 @@ impl History {
     pub(super) fn take(&mut self, pending: &mut Vec<Pending>, step: u64) -> Result<()> {
         let first = step + 1 - pending.len() as u64;
         for (step, waiting) in (first..).zip(pending.drain(..)) {
-            let loss = waiting.step_loss.item()?;
+            let loss = waiting.loss.item()?;
             if !loss.is_finite() {
                 return Err(crate::Error::argument("lr", format!("the loss is {loss} at step {step}: try a lower rate")));
             }

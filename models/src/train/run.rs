@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use wgrad::io::{Checkpoint, Snapshot};
 use wgrad::nn::Module;
-use wgrad::optim::{Adam, Decay, Group, Optimizer, Rule, Schedule};
-use wgrad::{Device, Tensor};
+use wgrad::optim::{Adam, Decay, Group, LossScaler, Optimizer, Rule, Schedule};
+use wgrad::{DType, Device, Tensor};
 
 use super::evaluate::{Score, Targets, score};
 use super::history::{History, Point};
@@ -61,7 +61,8 @@ pub fn run(settings: &Settings, folder: &Path, device: &Device) -> Result<Finish
     let config = settings.model(text.tokenizer.vocab_size(), special.pad);
     let model = BertForMaskedLm::new(&config, settings.dtype()?, device)?;
     let rule = Rule::AdamW(Adam { beta1: 0.9, beta2: 0.98, eps: 1e-6, weight_decay: 0.01 });
-    let mut optimizer = Optimizer::new(rule, Group::of(&model))?.with_max_norm(MAX_NORM);
+    let mut optimizer = Optimizer::new(rule, settings.lr, Group::of(&model))?.with_max_norm(MAX_NORM)?;
+    let mut scaler = (settings.dtype()? == DType::F16).then(LossScaler::default);
     let mlm = Mlm::bert(special.mask, text.tokenizer.vocab_size());
     let held_out = text.held_out.fixed_batches(&mlm, settings.batch, HELD_OUT_ROWS, settings.seed)?;
 
@@ -70,6 +71,7 @@ pub fn run(settings: &Settings, folder: &Path, device: &Device) -> Result<Finish
     if let Some(found) = Checkpoint::latest(&checkpoints)? {
         found.restore(&model, &mut optimizer)?;
         state = State::read(&found)?;
+        scaler = state.scaler.as_ref().map(LossScaler::from_state).transpose()?;
         log::info!("going on from step {}", state.step);
     }
     let mut loader = Loader::new(&text.train, mlm, settings.batch, settings.seed, state.position)?;
@@ -87,7 +89,8 @@ pub fn run(settings: &Settings, folder: &Path, device: &Device) -> Result<Finish
     while !schedule.is_over(state.step, state.seconds) {
         let batch = loader.next_batch(state.step)?;
         let report = (state.step + 1) % REPORT_EVERY == 0;
-        pending.push(step(&model, &mut optimizer, &batch, schedule.lr(state.step, state.seconds), device)?);
+        optimizer.set_learning_rate(schedule.lr(state.step, state.seconds))?;
+        pending.push(step(&model, &mut optimizer, scaler.as_mut(), &batch, device)?);
         state.step += 1;
         state.seconds = before + begun.elapsed().as_secs_f64();
         let save = state.step % settings.save_every == 0;
@@ -99,7 +102,7 @@ pub fn run(settings: &Settings, folder: &Path, device: &Device) -> Result<Finish
         if save {
             let now = score(&model, &held_out, device)?;
             state.history.held_out.push(Point { step: state.step, loss: now.loss, accuracy: now.accuracy });
-            state.position = loader.position();
+            state.stand_at(loader.position(), scaler.as_ref());
             save_checkpoint(&checkpoints, &model, &optimizer, &state)?;
         }
     }
@@ -111,7 +114,7 @@ pub fn run(settings: &Settings, folder: &Path, device: &Device) -> Result<Finish
         let Score { loss, accuracy } = final_score;
         state.history.held_out.push(Point { step: state.step, loss, accuracy });
     }
-    state.position = loader.position();
+    state.stand_at(loader.position(), scaler.as_ref());
     save_checkpoint(&checkpoints, &model, &optimizer, &state)?;
     let commonest = text.train.unigrams(1).first().map_or(special.unk, |&(id, _)| id);
     Ok(Finished {
@@ -128,7 +131,7 @@ pub fn run(settings: &Settings, folder: &Path, device: &Device) -> Result<Finish
 
 /// What one step leaves on the device until it is read.
 pub(super) struct Pending {
-    pub step_loss: Tensor,
+    pub loss: Tensor,
     pub hits: Tensor,
     pub count: usize,
 }
@@ -137,8 +140,8 @@ pub(super) struct Pending {
 fn step(
     model: &BertForMaskedLm,
     optimizer: &mut Optimizer,
+    scaler: Option<&mut LossScaler>,
     batch: &Batch,
-    lr: f64,
     device: &Device,
 ) -> Result<Pending> {
     let targets = Targets::new(batch, device)?;
@@ -146,11 +149,11 @@ fn step(
     let loss = BertForMaskedLm::loss(&logits, &targets.labels)?;
     let hits = targets.hits(&logits)?;
     drop(logits);
-    let gradients = loss.backward()?;
-    let step_loss = loss.detach();
-    drop(loss);
-    optimizer.step(&gradients, lr)?;
-    Ok(Pending { step_loss, hits, count: targets.count })
+    match scaler {
+        None => optimizer.step(&loss.backward()?)?,
+        Some(scaler) => optimizer.step_scaled(&scaler.backward(&loss)?, scaler)?,
+    };
+    Ok(Pending { loss: loss.detach(), hits, count: targets.count })
 }
 
 /// The learning rate along a run that ends by steps or by time.
@@ -194,9 +197,16 @@ struct State {
     seconds: f64,
     position: Position,
     history: History,
+    /// The state of the loss scaler, where there is one.
+    scaler: Option<serde_json::Value>,
 }
 
 impl State {
+    fn stand_at(&mut self, position: Position, scaler: Option<&LossScaler>) {
+        self.position = position;
+        self.scaler = scaler.map(LossScaler::state);
+    }
+
     fn read(checkpoint: &Checkpoint) -> Result<Self> {
         let broken = |e| Error::file(checkpoint.folder(), format!("the state of the run is damaged: {e}"));
         serde_json::from_value(checkpoint.extra().clone()).map_err(broken)
