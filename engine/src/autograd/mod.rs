@@ -150,6 +150,11 @@ pub(crate) fn record_without_backward(op: &'static str, output: Tensor, inputs: 
     record(op, output, inputs, move |_, _| Err(crate::Error::NoBackward { op }))
 }
 
+/// As [`record_without_backward`], with several outputs.
+pub(crate) fn record_many_without_backward(op: &'static str, outputs: Vec<Tensor>, inputs: &[&Tensor]) -> Vec<Tensor> {
+    record_many(op, outputs, inputs, move |_, _| Err(crate::Error::NoBackward { op }))
+}
+
 /// Whether an operation on these inputs is to be recorded.
 pub(crate) fn tracks(inputs: &[&Tensor]) -> bool {
     is_recording() && inputs.iter().any(|t| t.grad_ref().is_some())
