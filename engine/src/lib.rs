@@ -19,6 +19,7 @@ pub use device::{AdapterDescription, Device, GpuOptions, MemoryStats, RngState, 
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use layout::{Dims, MAX_RANK};
+pub use ops::cross_entropy::{CrossEntropy, Reduction};
 pub use ops::join::PadMode;
 pub use storage::Element;
 pub use tensor::Tensor;

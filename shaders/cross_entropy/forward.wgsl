@@ -6,7 +6,7 @@
 //   mass = (1 - e) w_t             + e / classes * sum_c w_c              (what the gradient multiplies softmax(x) with)
 //
 // stats: [4, rows], with loss, lse, w_t and mass. A row whose target is ignored has loss, weight and mass 0. A target that is no
-// class sets `fault` to 1 + its row and counts as ignored. LANES invocations work on one row.
+// class is noted and counts as ignored. LANES invocations work on one row.
 
 override WORKGROUP: u32 = 256u;
 override LANES: u32 = 32u; // a power of two that divides WORKGROUP, which is at most 256
@@ -21,17 +21,20 @@ struct Params {
     weight_offset: u32,
     ignored: u32, // the target to ignore, as the bits of its 32-bit integer
     smoothing: f32,
+    code: u32, // of the operation, for the note
 }
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read> targets: array<u32>;
 @group(0) @binding(2) var<storage, read> weight: array<f32>;
 @group(0) @binding(3) var<storage, read_write> stats: array<f32>;
+@group(0) @binding(4) var<storage, read_write> fault: array<atomic<u32>>;
 @group(1) @binding(0) var<uniform> p: Params;
 
 fn load_x(i: u32) -> f32 { return x[i]; }
 
 //#import common/rows.wgsl
+//#import common/fault.wgsl
 
 const LOWEST: f32 = -3e38;
 
@@ -77,6 +80,9 @@ fn main(
     if (lane == 0u && row < p.rows) {
         let wanted = targets[p.target_offset + row];
         let ignored = IGNORES != 0u && wanted == p.ignored;
+        if (!ignored && wanted >= p.classes) {
+            report_fault(p.code, wanted, p.classes);
+        }
         let class = min(wanted, p.classes - 1u);
         let log_sum = log(sum);
         let kept = select(0.0, 1.0, !ignored && wanted < p.classes);

@@ -1,8 +1,9 @@
 //! Reduction kernels, and how reductions of rows are spread over invocations.
 
+use super::{flag, gpu_of, size};
 use crate::device::gpu::{Bind, Gpu, Launch};
 use crate::layout::Dims;
-use crate::{DType, Error, Result, Tensor};
+use crate::{DType, Result, Tensor};
 
 /// What a reduction computes of its elements. The numbers are those of `reduce/fold.wgsl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,15 +73,6 @@ impl Spread {
     }
 }
 
-/// A size or index as kernels take it.
-pub(crate) fn word(op: &'static str, size: usize) -> Result<u32> {
-    u32::try_from(size).map_err(|_| Error::shape(op, format!("{size} elements are more than a kernel can count")))
-}
-
-pub(crate) fn gpu_of<'a>(op: &'static str, x: &'a Tensor) -> Result<&'a std::sync::Arc<Gpu>> {
-    x.device().gpu_ref().ok_or_else(|| Error::argument(op, "a CPU tensor reached a GPU kernel"))
-}
-
 /// The dtype of results: halves are folded to f32.
 fn wide(dtype: DType) -> DType {
     if dtype.is_half() { DType::F32 } else { dtype }
@@ -109,8 +101,8 @@ fn part(op: &'static str, fold: Fold, x: &Tensor, axis: Axis, splits: usize, sca
     let spread = if inner == 1 { Spread::of_rows(gpu, chunk) } else { Spread::of_columns(gpu) };
     let y = Tensor::gpu_uninit(op, Dims::new(op, &[outer, splits, inner])?, wide(x.dtype()), x.device())?;
     let sizes = [results, n, inner, splits, chunk, x.layout().offset];
-    let mut params: Vec<u32> = sizes.iter().map(|&s| word(op, s)).collect::<Result<_>>()?;
-    word(op, outer * n * inner)?;
+    let mut params: Vec<u32> = sizes.iter().map(|&s| size(op, s)).collect::<Result<_>>()?;
+    size(op, outer * n * inner)?;
     params.push((scale as f32).to_bits());
     let [workgroup, lanes] = spread.constants();
     gpu.run(Launch {
@@ -130,13 +122,13 @@ pub(crate) fn arg(op: &'static str, largest: bool, x: &Tensor, axis: Axis) -> Re
     let results = outer * inner;
     let spread = if inner == 1 { Spread::of_rows(gpu, n) } else { Spread::of_columns(gpu) };
     let y = Tensor::gpu_uninit(op, Dims::new(op, &[outer, inner])?, DType::U32, x.device())?;
-    let params = [word(op, results)?, word(op, n)?, word(op, inner)?, word(op, x.layout().offset)?];
-    word(op, outer * n * inner)?;
+    let params = [size(op, results)?, size(op, n)?, size(op, inner)?, size(op, x.layout().offset)?];
+    size(op, outer * n * inner)?;
     let [workgroup, lanes] = spread.constants();
     gpu.run(Launch {
         kernel: "reduce/arg",
         elems: &[("x", x.dtype())],
-        constants: &[workgroup, lanes, ("LARGEST", f64::from(u32::from(largest)))],
+        constants: &[workgroup, lanes, ("LARGEST", flag(largest))],
         bind: &[Bind::Read(x.gpu_buffer(op)?), Bind::Write(y.gpu_buffer(op)?)],
         params: bytemuck::cast_slice(&params),
         groups: spread.groups(results),

@@ -1,8 +1,8 @@
 //! Indices of extremes, and extremes together with their indices.
 
 use super::Plan;
-use crate::autograd::record_many;
 use crate::autograd::Flow;
+use crate::autograd::record_many;
 use crate::cpu::reduce as cpu;
 use crate::device::Kind;
 use crate::kernels::reduce as kernels;
@@ -24,11 +24,7 @@ pub(crate) fn arg(op: &'static str, largest: bool, x: &Tensor, dim: isize, keepd
     }
     let dense = view::contiguous(&x.detach())?;
     let shape = x.shape();
-    let axis = Axis {
-        outer: shape[..dim].iter().product(),
-        n: shape[dim],
-        inner: shape[dim + 1..].iter().product(),
-    };
+    let axis = Axis { outer: shape[..dim].iter().product(), n: shape[dim], inner: shape[dim + 1..].iter().product() };
     let out = match x.device().kind() {
         Kind::Cpu(_) if x.dtype().is_half() => cpu::arg(op, largest, &dense.cast(DType::F32)?, axis)?,
         Kind::Cpu(_) => cpu::arg(op, largest, &dense, axis)?,

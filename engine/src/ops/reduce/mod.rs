@@ -174,8 +174,8 @@ pub(crate) fn prod(op: &'static str, x: &Tensor, dims: &[isize], keepdim: bool) 
         // The product of all others, without division: of those before, times of those behind.
         let shape = saved.dims();
         let (rows, back) = rows_of(op, &saved, &plan)?;
-        let before = scan::run(op, &rows, scan::Scan { product: true, exclusive: true, reverse: false })?;
-        let behind = scan::run(op, &rows, scan::Scan { product: true, exclusive: true, reverse: true })?;
+        let before = scan::run(op, &rows, 1, scan::Scan { product: true, exclusive: true, reverse: false })?;
+        let behind = scan::run(op, &rows, 1, scan::Scan { product: true, exclusive: true, reverse: true })?;
         let others = back.restore(&before.mul(&behind)?)?;
         Ok(vec![Some(others.mul(&spread(dy, &plan, shape)?)?)])
     }))

@@ -56,7 +56,7 @@ pub(crate) fn std(op: &'static str, x: &Tensor, dims: &[isize], correction: f64,
 }
 
 /// `a / b`, and 0 where `b` is 0.
-fn divided(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+pub(crate) fn divided(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let zero = b.eq(&b.zeros_like()?)?;
     a.div(&b.masked_fill(&zero, 1.0)?)?.masked_fill(&zero, 0.0)
 }
