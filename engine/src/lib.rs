@@ -8,6 +8,7 @@ mod error;
 mod kernels;
 mod layout;
 mod ops;
+pub mod reference;
 pub mod rng;
 mod storage;
 mod tensor;

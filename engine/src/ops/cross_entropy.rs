@@ -157,8 +157,11 @@ pub(crate) fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &CrossEn
     }))
 }
 
-/// The same from primitive operations, for logits `[rows, classes]` and targets that are classes: the oracle of the tests.
-pub(crate) fn reference(logits: &Tensor, targets: &Tensor, options: &CrossEntropy) -> Result<Tensor> {
+/// [`Tensor::cross_entropy`] from primitive operations, for targets that are all classes (`ignore_index` is not looked at).
+///
+/// # Errors
+/// As [`Tensor::cross_entropy`].
+pub fn reference(logits: &Tensor, targets: &Tensor, options: &CrossEntropy) -> Result<Tensor> {
     let (_, classes) = trailing(logits.dims(), 1);
     let log_p = crate::ops::softmax::reference(true, logits, -1)?;
     let hot = targets.one_hot(classes)?.cast(logits.dtype())?;

@@ -110,14 +110,11 @@ pub(crate) fn norm(
     }))
 }
 
-/// The same from primitive operations, over the last dimension: the oracle of the tests.
-pub(crate) fn reference(
-    x: &Tensor,
-    gain: Option<&Tensor>,
-    bias: Option<&Tensor>,
-    eps: f64,
-    rms: bool,
-) -> Result<Tensor> {
+/// [`Tensor::layer_norm`] over the last dimension, or with `rms` [`Tensor::rms_norm`], from primitive operations.
+///
+/// # Errors
+/// As [`Tensor::layer_norm`].
+pub fn reference(x: &Tensor, gain: Option<&Tensor>, bias: Option<&Tensor>, eps: f64, rms: bool) -> Result<Tensor> {
     let centred = if rms { x.clone() } else { x.sub(&x.mean(&[-1], true)?)? };
     let variance = centred.square()?.mean(&[-1], true)?;
     let mut y = centred.div(&variance.add_scalar(eps)?.sqrt()?)?;

@@ -31,8 +31,12 @@ pub(crate) fn softmax(op: &'static str, log: bool, x: &Tensor, dim: isize) -> Re
     }))
 }
 
-/// The same from primitive operations, which is what the kernels are tested against.
-pub(crate) fn reference(log: bool, x: &Tensor, dim: isize) -> Result<Tensor> {
+/// [`Tensor::softmax`] (with `log`, [`Tensor::log_softmax`]) from primitive operations, which is what the kernels are tested
+/// against. Not for rows of -inf.
+///
+/// # Errors
+/// As [`Tensor::softmax`].
+pub fn reference(log: bool, x: &Tensor, dim: isize) -> Result<Tensor> {
     let shifted = x.sub(&x.detach().max(&[dim], true)?)?;
     if log {
         return shifted.sub(&shifted.exp()?.sum(&[dim], true)?.log()?);

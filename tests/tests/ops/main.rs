@@ -1,1 +1,7 @@
 //! Every operation: values, gradients, device against device, bad input. A module for each family.
+
+mod cross_entropy;
+mod norm;
+mod reduce;
+mod scan;
+mod softmax;
