@@ -1,13 +1,17 @@
 //! The CPU device: the same operations as the kernels, in plain Rust. Also the oracle of the tests, so it is clear
 //! before it is fast.
 
+pub(crate) mod cross_entropy;
 pub(crate) mod elementwise;
 pub(crate) mod index;
 pub(crate) mod join;
 pub(crate) mod math;
 pub(crate) mod optim;
+pub(crate) mod norm;
 pub(crate) mod random;
 pub(crate) mod reduce;
+pub(crate) mod scan;
+pub(crate) mod softmax;
 pub(crate) mod sort;
 pub(crate) mod strided;
 

@@ -1,11 +1,15 @@
 //! The GPU side of each family: which kernel, which variant, which parameters, which grid.
 
+pub(crate) mod cross_entropy;
 pub(crate) mod elementwise;
 pub(crate) mod index;
 pub(crate) mod join;
 pub(crate) mod optim;
+pub(crate) mod norm;
 pub(crate) mod random;
 pub(crate) mod reduce;
+pub(crate) mod scan;
+pub(crate) mod softmax;
 pub(crate) mod sort;
 
 use std::sync::Arc;

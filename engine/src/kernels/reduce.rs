@@ -1,14 +1,19 @@
-//! Reduction kernels.
+//! Reduction kernels, and how reductions of rows are spread over invocations.
 
-/// What a reduction computes of its elements.
+use super::{flag, gpu_of, size};
+use crate::device::gpu::{Bind, Gpu, Launch};
+use crate::layout::Dims;
+use crate::{DType, Result, Tensor};
+
+/// What a reduction computes of its elements. The numbers are those of `reduce/fold.wgsl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fold {
-    Sum,
-    SumAbs,
-    SumSquares,
-    Prod,
-    Max,
-    Min,
+    Sum = 0,
+    SumAbs = 1,
+    SumSquares = 2,
+    Prod = 3,
+    Max = 4,
+    Min = 5,
 }
 
 impl Fold {
@@ -27,4 +32,106 @@ pub(crate) struct Axis {
     pub outer: usize,
     pub n: usize,
     pub inner: usize,
+}
+
+/// How rows are spread: `lanes` invocations work on one row, `workgroup / lanes` rows on one workgroup.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spread {
+    pub workgroup: usize,
+    pub lanes: usize,
+}
+
+impl Spread {
+    /// For rows of `n` neighbouring elements: enough lanes that each has some eight elements. Software drivers run the
+    /// lanes of a workgroup one after the other and pay for every barrier, so they get few.
+    pub fn of_rows(gpu: &Gpu, n: usize) -> Self {
+        if gpu.caps().software {
+            return Spread { workgroup: 32, lanes: if n <= 16 { 1 } else { 8 } };
+        }
+        Spread { workgroup: 256, lanes: n.div_ceil(8).next_power_of_two().min(256) }
+    }
+
+    /// One invocation for each result: where neighbouring results read neighbouring elements.
+    pub fn of_columns(gpu: &Gpu) -> Self {
+        Spread { workgroup: if gpu.caps().software { 32 } else { 256 }, lanes: 1 }
+    }
+
+    pub fn groups(&self, rows: usize) -> u64 {
+        rows.div_ceil(self.workgroup / self.lanes) as u64
+    }
+
+    pub fn constants(&self) -> [(&'static str, f64); 2] {
+        [("WORKGROUP", self.workgroup as f64), ("LANES", self.lanes as f64)]
+    }
+
+    /// In how many parts to cut `n` elements so that `results` of them keep the device busy. No lane adds more than a
+    /// thousand numbers one after the other, which also keeps rounding errors small.
+    pub fn splits(&self, gpu: &Gpu, results: usize, n: usize) -> usize {
+        let busy = if gpu.caps().software { 1 << 11 } else { 1 << 16 };
+        let wanted = (busy / (results * self.lanes).max(1)).min(n / (self.lanes * 32));
+        wanted.max(n.div_ceil(self.lanes * 1024)).max(1)
+    }
+}
+
+/// The dtype of results: halves are folded to f32.
+fn wide(dtype: DType) -> DType {
+    if dtype.is_half() { DType::F32 } else { dtype }
+}
+
+pub(crate) fn fold(op: &'static str, fold: Fold, x: &Tensor, axis: Axis, scale: f64) -> Result<Tensor> {
+    let gpu = gpu_of(op, x)?;
+    let results = axis.outer * axis.inner;
+    let spread = if axis.inner == 1 { Spread::of_rows(gpu, axis.n) } else { Spread::of_columns(gpu) };
+    let splits = spread.splits(gpu, results, axis.n);
+    if splits == 1 {
+        return part(op, fold, x, axis, 1, scale);
+    }
+    // Rounded so that no part is empty.
+    let splits = axis.n.div_ceil(axis.n.div_ceil(splits));
+    let parts = part(op, fold, x, axis, splits, 1.0)?;
+    self::fold(op, fold.rest(), &parts, Axis { n: splits, ..axis }, scale)
+}
+
+/// Folds each of `splits` parts of the middle dimension: `[outer, splits, inner]`.
+fn part(op: &'static str, fold: Fold, x: &Tensor, axis: Axis, splits: usize, scale: f64) -> Result<Tensor> {
+    let gpu = gpu_of(op, x)?;
+    let Axis { outer, n, inner } = axis;
+    let chunk = n.div_ceil(splits);
+    let results = outer * splits * inner;
+    let spread = if inner == 1 { Spread::of_rows(gpu, chunk) } else { Spread::of_columns(gpu) };
+    let y = Tensor::gpu_uninit(op, Dims::new(op, &[outer, splits, inner])?, wide(x.dtype()), x.device())?;
+    let sizes = [results, n, inner, splits, chunk, x.layout().offset];
+    let mut params: Vec<u32> = sizes.iter().map(|&s| size(op, s)).collect::<Result<_>>()?;
+    size(op, outer * n * inner)?;
+    params.push((scale as f32).to_bits());
+    let [workgroup, lanes] = spread.constants();
+    gpu.run(Launch {
+        kernel: "reduce/fold",
+        elems: &[("x", x.dtype()), ("y", y.dtype())],
+        constants: &[workgroup, lanes, ("FOLD", f64::from(fold as u32))],
+        bind: &[Bind::Read(x.gpu_buffer(op)?), Bind::Write(y.gpu_buffer(op)?)],
+        params: bytemuck::cast_slice(&params),
+        groups: spread.groups(results),
+    })?;
+    Ok(y)
+}
+
+pub(crate) fn arg(op: &'static str, largest: bool, x: &Tensor, axis: Axis) -> Result<Tensor> {
+    let gpu = gpu_of(op, x)?;
+    let Axis { outer, n, inner } = axis;
+    let results = outer * inner;
+    let spread = if inner == 1 { Spread::of_rows(gpu, n) } else { Spread::of_columns(gpu) };
+    let y = Tensor::gpu_uninit(op, Dims::new(op, &[outer, inner])?, DType::U32, x.device())?;
+    let params = [size(op, results)?, size(op, n)?, size(op, inner)?, size(op, x.layout().offset)?];
+    size(op, outer * n * inner)?;
+    let [workgroup, lanes] = spread.constants();
+    gpu.run(Launch {
+        kernel: "reduce/arg",
+        elems: &[("x", x.dtype())],
+        constants: &[workgroup, lanes, ("LARGEST", flag(largest))],
+        bind: &[Bind::Read(x.gpu_buffer(op)?), Bind::Write(y.gpu_buffer(op)?)],
+        params: bytemuck::cast_slice(&params),
+        groups: spread.groups(results),
+    })?;
+    Ok(y)
 }

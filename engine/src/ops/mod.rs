@@ -1,9 +1,14 @@
 //! Operations: argument checks, the choice of device, and each op's backward beside its forward.
 
+pub(crate) mod cross_entropy;
 pub(crate) mod elementwise;
 pub(crate) mod index;
 pub(crate) mod join;
+pub(crate) mod norm;
 pub(crate) mod random;
 pub(crate) mod reduce;
+pub(crate) mod rows;
+pub(crate) mod scan;
+pub(crate) mod softmax;
 pub(crate) mod sort;
 pub(crate) mod view;

@@ -2,3 +2,8 @@
 
 mod io;
 mod optim;
+mod cross_entropy;
+mod norm;
+mod reduce;
+mod scan;
+mod softmax;

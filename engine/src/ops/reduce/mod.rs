@@ -1,12 +1,16 @@
 //! Reductions over any dimensions: the folds (sum, mean, product, extremes, any, all). Their relatives are in
-//! sibling modules.
+//! [`arg`] (indices) and [`moments`] (variance, norms, logsumexp).
+
+pub(crate) mod arg;
+pub(crate) mod moments;
 
 use crate::autograd::{record, record_without_backward};
 use crate::cpu::reduce as cpu;
 use crate::device::Kind;
+use crate::kernels::reduce as kernels;
 use crate::kernels::reduce::{Axis, Fold};
 use crate::layout::{Dims, Layout};
-use crate::ops::{elementwise, view};
+use crate::ops::{elementwise, scan, view};
 use crate::{DType, Error, Result, Tensor};
 
 /// Shapes of one reduction.
@@ -62,7 +66,8 @@ pub(super) fn fold(op: &'static str, fold: Fold, x: &Tensor, plan: &Plan, scale:
         let empty = if fold == Fold::Prod { 1.0 } else { 0.0 };
         return elementwise::full(op, empty, plan.out, dtype, device);
     }
-    let mut y = x.clone();
+    let on_cpu = matches!(device.kind(), Kind::Cpu(_));
+    let mut y = if on_cpu && dtype.is_half() { x.cast(DType::F32)? } else { x.clone() };
     let runs = runs(x.dims(), &plan.dims);
     let mut fold = fold;
     let mut shape = x.dims();
@@ -76,13 +81,13 @@ pub(super) fn fold(op: &'static str, fold: Fold, x: &Tensor, plan: &Plan, scale:
         let dense = view::contiguous(&y)?;
         y = match device.kind() {
             Kind::Cpu(_) => cpu::fold(op, fold, &dense, axis, scale)?,
-            Kind::Gpu(_) => return Err(Error::argument(op, "not built yet on the GPU")),
+            Kind::Gpu(_) => kernels::fold(op, fold, &dense, axis, scale)?,
         };
         shape[first..last].fill(1);
         y = y.with_layout(Layout::row_major(shape));
         fold = fold.rest();
     }
-    Ok(y.with_layout(Layout::row_major(plan.out)))
+    y.with_layout(Layout::row_major(plan.out)).cast(dtype)
 }
 
 /// Neighbouring reduced dimensions as ranges, from the last to the first; at least one, if only an empty one.
@@ -119,8 +124,7 @@ fn summed(op: &'static str, x: &Tensor, plan: Plan, scale: f64) -> Result<Tensor
     let out = fold(op, Fold::Sum, x, &plan, scale)?;
     let shape = x.dims();
     Ok(record(op, out, &[x], move |dy, _| {
-        let all = Plan::resolved(op, dy, Vec::new(), true)?;
-        let dy = if scale == 1.0 { dy.clone() } else { fold(op, Fold::Sum, dy, &all, scale)? };
+        let dy = if scale == 1.0 { dy.clone() } else { dy.mul_scalar(scale)? };
         Ok(vec![Some(spread(&dy, &plan, shape)?)])
     }))
 }
@@ -143,6 +147,40 @@ pub(crate) fn sum_to(x: &Tensor, shape: &[usize]) -> Result<Tensor> {
     summed(op, x, plan, 1.0)
 }
 
+/// The largest (or smallest) elements. Equal ones share the gradient equally.
+pub(crate) fn extreme(op: &'static str, which: Fold, x: &Tensor, dims: &[isize], keepdim: bool) -> Result<Tensor> {
+    if x.dtype() == DType::Bool {
+        return Err(Error::DType { op, got: x.dtype(), expected: "a float or integer dtype (use any or all)" });
+    }
+    let plan = Plan::new(op, x, dims, keepdim)?;
+    plan.expect_elements(op, x)?;
+    let out = fold(op, which, x, &plan, 1.0)?;
+    let (saved, best) = (x.detach(), out.clone());
+    Ok(record(op, out, &[x], move |dy, _| {
+        let chosen = saved.eq(&spread(&best, &plan, saved.dims())?)?.cast(dy.dtype())?;
+        let count = view::reshape_to(&fold(op, Fold::Sum, &chosen, &plan, 1.0)?, dy.dims())?;
+        Ok(vec![Some(chosen.mul(&spread(&dy.div(&count)?, &plan, saved.dims())?)?)])
+    }))
+}
+
+pub(crate) fn prod(op: &'static str, x: &Tensor, dims: &[isize], keepdim: bool) -> Result<Tensor> {
+    if x.dtype() == DType::Bool {
+        return Err(Error::DType { op, got: x.dtype(), expected: "a float or integer dtype (use all)" });
+    }
+    let plan = Plan::new(op, x, dims, keepdim)?;
+    let out = fold(op, Fold::Prod, x, &plan, 1.0)?;
+    let saved = x.detach();
+    Ok(record(op, out, &[x], move |dy, _| {
+        // The product of all others, without division: of those before, times of those behind.
+        let shape = saved.dims();
+        let (rows, back) = rows_of(op, &saved, &plan)?;
+        let before = scan::run(op, &rows, 1, scan::Scan { product: true, exclusive: true, reverse: false })?;
+        let behind = scan::run(op, &rows, 1, scan::Scan { product: true, exclusive: true, reverse: true })?;
+        let others = back.restore(&before.mul(&behind)?)?;
+        Ok(vec![Some(others.mul(&spread(dy, &plan, shape)?)?)])
+    }))
+}
+
 /// Whether any (or all) of some truth values hold.
 pub(crate) fn truth(op: &'static str, which: Fold, x: &Tensor, dims: &[isize], keepdim: bool) -> Result<Tensor> {
     x.expect_dtype(op, DType::Bool, "bool (compare first)")?;
@@ -153,4 +191,30 @@ pub(crate) fn truth(op: &'static str, which: Fold, x: &Tensor, dims: &[isize], k
     }
     let out = fold(op, which, x, &plan, 1.0)?;
     Ok(record_without_backward(op, out, &[x]))
+}
+
+/// How to get from `[rows, n]` back to the shape it was made from.
+pub(super) struct Back {
+    permuted: Dims,
+    inverse: Vec<usize>,
+}
+
+impl Back {
+    pub fn restore(&self, rows: &Tensor) -> Result<Tensor> {
+        let permuted = view::reshape_to(rows, self.permuted)?;
+        Ok(permuted.with_layout(permuted.layout().permute(&self.inverse)))
+    }
+}
+
+/// A detached tensor as contiguous rows `[kept, reduced]`, and the way back.
+pub(super) fn rows_of(op: &'static str, x: &Tensor, plan: &Plan) -> Result<(Tensor, Back)> {
+    let x = x.detach();
+    let axes: Vec<usize> = (0..x.rank()).filter(|d| !plan.dims.contains(d)).chain(plan.dims.iter().copied()).collect();
+    let mut inverse = vec![0; axes.len()];
+    for (to, &from) in axes.iter().enumerate() {
+        inverse[from] = to;
+    }
+    let permuted = view::contiguous(&x.with_layout(x.layout().permute(&axes)))?;
+    let rows = view::reshape_to(&permuted, Dims::new(op, &[plan.kept.elements(), plan.n])?)?;
+    Ok((rows, Back { permuted: permuted.dims(), inverse }))
 }

@@ -1,0 +1,33 @@
+//! Softmax and cross-entropy. The work is in [`crate::ops::softmax`] and [`crate::ops::cross_entropy`].
+
+use crate::ops::{cross_entropy, softmax};
+use crate::{CrossEntropy, Result, Tensor};
+
+impl Tensor {
+    /// `exp(x) / sum(exp(x))` along a dimension, without overflow. Elements of -inf get 0; where a row has no others, all of it
+    /// is 0. The gradient is fused.
+    ///
+    /// # Errors
+    /// If it is not a float tensor, or the dimension is out of range.
+    pub fn softmax(&self, dim: isize) -> Result<Tensor> {
+        softmax::softmax("softmax", false, self, dim)
+    }
+
+    /// The logarithm of [`Tensor::softmax`], computed without it. A row of -inf alone stays as it is.
+    ///
+    /// # Errors
+    /// As [`Tensor::softmax`].
+    pub fn log_softmax(&self, dim: isize) -> Result<Tensor> {
+        softmax::softmax("log_softmax", true, self, dim)
+    }
+
+    /// Softmax cross-entropy of logits `[rows.., classes]` (this tensor, classes last) against class indices `[rows..]`
+    /// (u32 or i32), in nats; reduced as `options` say. Logits never turn into probabilities in memory, forward or backward.
+    ///
+    /// # Errors
+    /// If shapes, dtypes or devices do not fit, or an option is outside its domain. If a target is neither a class nor the
+    /// ignored one: on the CPU device at once, on a GPU from the next call that waits for it (such a row counts as ignored).
+    pub fn cross_entropy(&self, targets: &Tensor, options: &CrossEntropy) -> Result<Tensor> {
+        cross_entropy::cross_entropy(self, targets, options)
+    }
+}

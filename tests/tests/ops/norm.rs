@@ -1,0 +1,115 @@
+//! Layer norm and root-mean-square norm.
+
+use proptest::prelude::*;
+use wgrad::{DType, Device, Result, Tensor, reference};
+use wgrad_tests::{Input, assert_close, each_device, expect_error, gradcheck, same_on_devices, strategy};
+
+/// x behind a view, gain, bias.
+fn inputs(rows: usize, cols: usize, seed: u64) -> [Input; 3] {
+    [
+        strategy::view_of(&[rows, cols], &|shape, seed| Input::normal(shape, seed), seed),
+        Input::uniform(0.5, 1.5, &[cols], seed ^ 1),
+        Input::normal(&[cols], seed ^ 2),
+    ]
+}
+
+type Norm = fn(&[Tensor]) -> Result<Tensor>;
+
+const EPS: f64 = 1e-3;
+const NORMS: [(&str, Norm, Norm); 5] = [
+    (
+        "layer_norm",
+        |x| x[0].layer_norm(Some(&x[1]), Some(&x[2]), EPS),
+        |x| reference::norm(&x[0], Some(&x[1]), Some(&x[2]), EPS, false),
+    ),
+    (
+        "layer_norm without gain",
+        |x| x[0].layer_norm(None, Some(&x[2]), EPS)?.add(&x[1]),
+        |x| reference::norm(&x[0], None, Some(&x[2]), EPS, false)?.add(&x[1]),
+    ),
+    (
+        "layer_norm without bias",
+        |x| x[0].layer_norm(Some(&x[1]), None, EPS)?.add(&x[2]),
+        |x| reference::norm(&x[0], Some(&x[1]), None, EPS, false)?.add(&x[2]),
+    ),
+    (
+        "rms_norm",
+        |x| x[0].rms_norm(Some(&x[1]), EPS)?.add(&x[2]),
+        |x| reference::norm(&x[0], Some(&x[1]), None, EPS, true)?.add(&x[2]),
+    ),
+    (
+        "plain rms_norm",
+        |x| x[0].rms_norm(None, EPS)?.mul(&x[1])?.add(&x[2]),
+        |x| reference::norm(&x[0], None, None, EPS, true)?.mul(&x[1])?.add(&x[2]),
+    ),
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(8) })]
+
+    #[test]
+    fn fused_is_composed(rows in prop_oneof![1..20usize, Just(100usize)], cols in strategy::size(), seed in any::<u64>()) {
+        let inputs = inputs(rows, cols, seed);
+        for (name, fused, composed) in NORMS {
+            gradcheck(name, &inputs, fused);
+            same_on_devices(name, &inputs, fused);
+            each_device(|device| {
+                let x: Vec<Tensor> = inputs.iter().map(|i| i.stored(device, DType::F32).unwrap()).collect();
+                let operands: Vec<Tensor> = inputs.iter().zip(&x).map(|(i, x)| i.operand(x).unwrap()).collect();
+                let (a, b) = (fused(&operands).unwrap(), composed(&operands).unwrap());
+                assert_close(name, &a.to_f64_vec().unwrap(), &b.to_f64_vec().unwrap(), 1e-5, 1e-5);
+                let weights = Tensor::arange(0, a.elements() as i64, DType::F32, device).unwrap().sin().unwrap();
+                let weights = weights.reshape(&[rows as isize, cols as isize]).unwrap();
+                let gradients = |y: Tensor| y.mul(&weights).unwrap().sum_all().unwrap().backward().unwrap();
+                let (a, b) = (gradients(a), gradients(b));
+                for x in &x {
+                    let (a, b) = (a.get(x).unwrap().to_f64_vec().unwrap(), b.get(x).unwrap().to_f64_vec().unwrap());
+                    let largest = b.iter().fold(1.0, |m: f64, v| m.max(v.abs()));
+                    assert_close(name, &a, &b, 2e-5 * largest, 1e-5);
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn accuracy() {
+    each_device(|device| {
+        // Deviations of 1 about 100,000, and of 1e-4 about 0.
+        let far: Vec<f32> = (0..64).map(|i| 1e5 + if i % 2 == 0 { 1.0 } else { -1.0 }).collect();
+        let want: Vec<f64> = (0..64).map(|i| if i % 2 == 0 { 1.0 } else { -1.0 }).collect();
+        let y = Tensor::from_vec(far, &[1, 64], device).unwrap().layer_norm(None, None, 0.0).unwrap();
+        assert_close("far from zero", &y.to_f64_vec().unwrap(), &want, 1e-5, 0.0);
+        let near: Vec<f32> = want.iter().map(|v| *v as f32 * 1e-4).collect();
+        let y = Tensor::from_vec(near, &[1, 64], device).unwrap().layer_norm(None, None, 1e-12).unwrap();
+        assert_close("small", &y.to_f64_vec().unwrap(), &want, 1e-3, 0.0);
+        let constant = Tensor::full(3.0, &[2, 5], DType::F32, device).unwrap().layer_norm(None, None, 1e-5).unwrap();
+        assert_eq!(constant.to_vec::<f32>().unwrap(), [0.0; 10]);
+    });
+}
+
+#[test]
+fn several_dimensions() {
+    let inputs = [Input::normal(&[3, 4, 6], 1), Input::normal(&[4, 6], 2), Input::normal(&[4, 6], 3)];
+    gradcheck("layer_norm", &inputs, |x| x[0].layer_norm(Some(&x[1]), Some(&x[2]), 1e-3));
+    same_on_devices("layer_norm", &inputs, |x| x[0].layer_norm(Some(&x[1]), Some(&x[2]), 1e-3));
+    gradcheck("layer_norm_over", &inputs[..1], |x| x[0].layer_norm_over(2, 1e-3));
+    let empty = Tensor::zeros(&[0, 4], DType::F32, &Device::cpu()).unwrap().requires_grad();
+    let gain = Tensor::ones(&[4], DType::F32, &Device::cpu()).unwrap().requires_grad();
+    let loss = empty.layer_norm(Some(&gain), None, 1e-5).unwrap().sum_all().unwrap();
+    assert_eq!(loss.backward().unwrap().get(&gain).unwrap().to_vec::<f32>().unwrap(), [0.0; 4]);
+}
+
+#[test]
+fn bad_input() {
+    let cpu = Device::cpu();
+    let x = Tensor::zeros(&[2, 3], DType::F32, &cpu).unwrap();
+    let zeros = |shape: &[usize], dtype| Tensor::zeros(shape, dtype, &cpu).unwrap();
+    let wrong = zeros(&[2], DType::F32);
+    expect_error(x.layer_norm(Some(&wrong), None, 1e-5), &["layer_norm", "gain", "[2]", "[3]"]);
+    expect_error(x.layer_norm(None, Some(&wrong), 1e-5), &["layer_norm", "bias", "[2]"]);
+    expect_error(x.rms_norm(Some(&zeros(&[3], DType::F16)), 1e-5), &["rms_norm", "f16"]);
+    expect_error(x.rms_norm(None, -1.0), &["rms_norm", "-1"]);
+    expect_error(x.layer_norm_over(3, 1e-5), &["layer_norm", "3", "[2, 3]"]);
+    expect_error(zeros(&[3], DType::I32).layer_norm(None, None, 1e-5), &["layer_norm", "i32"]);
+}

@@ -1,0 +1,65 @@
+//! Softmax and its logarithm.
+
+use proptest::prelude::*;
+use wgrad::{DType, Device, Tensor, reference};
+use wgrad_tests::{Input, assert_close, each_device, expect_error, gradcheck, same_on_devices, strategy};
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(12) })]
+
+    #[test]
+    fn every_dimension_and_view(shape in strategy::shape(1..=4), dim in 0..4usize, seed in any::<u64>()) {
+        let dim = (dim % shape.len()) as isize;
+        let input = [strategy::view_of(&shape, &|shape, seed| Input::normal(shape, seed), seed)];
+        gradcheck("softmax", &input, |x| x[0].softmax(dim));
+        gradcheck("log_softmax", &input, |x| x[0].log_softmax(dim));
+        gradcheck("softmax from primitives", &input, |x| reference::softmax(false, &x[0], dim));
+        same_on_devices("softmax", &input, |x| x[0].softmax(dim));
+        same_on_devices("log_softmax", &input, |x| x[0].log_softmax(dim));
+        each_device(|device| {
+            let x = input[0].operand(&input[0].stored(device, DType::F32).unwrap()).unwrap();
+            for log in [false, true] {
+                let fused = if log { x.log_softmax(dim) } else { x.softmax(dim) }.unwrap().to_f64_vec().unwrap();
+                let plain = reference::softmax(log, &x, dim).unwrap().to_f64_vec().unwrap();
+                assert_close("against primitives", &fused, &plain, 2e-6, 1e-5);
+            }
+        });
+    }
+}
+
+#[test]
+fn extremes() {
+    let low = f32::NEG_INFINITY;
+    each_device(|device| {
+        let x = [low, 0.0, low, 1e4, 1e4, -1e4, low, low, low, 3e4, -3e4, 0.0];
+        let x = Tensor::from_slice(&x, &[4, 3], device).unwrap().requires_grad();
+        let y = x.softmax(1).unwrap();
+        let want = [0.0, 1.0, 0.0, 0.5, 0.5, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0];
+        assert_close("softmax", &y.to_f64_vec().unwrap(), &want, 1e-7, 0.0);
+        let weights = Tensor::arange(0, 12, DType::F32, device).unwrap().reshape(&[4, 3]).unwrap();
+        let loss = y.mul(&weights).unwrap().sum_all().unwrap();
+        let dx = loss.backward().unwrap().get(&x).unwrap().to_f64_vec().unwrap();
+        assert_close("gradient", &dx[..6], &[0.0, 0.0, 0.0, -0.25, 0.25, 0.0], 1e-6, 0.0);
+        assert!(dx.iter().all(|v| v.is_finite()), "{dx:?}");
+        let log = x.log_softmax(1).unwrap().to_f64_vec().unwrap();
+        assert!(log[0] < -1e30 && log[1] == 0.0 && log[6] < -1e30 && log.iter().all(|v| !v.is_nan()), "{log:?}");
+    });
+}
+
+#[test]
+fn wide_rows() {
+    for shape in [[1, 40_000], [2, 1025]] {
+        let input = [Input::normal(&shape, 4)];
+        same_on_devices("softmax", &input, |x| x[0].softmax(1)?.log());
+        same_on_devices("log_softmax", &input, |x| x[0].log_softmax(1));
+    }
+}
+
+#[test]
+fn bad_input() {
+    let cpu = Device::cpu();
+    expect_error(Tensor::zeros(&[2], DType::I32, &cpu).unwrap().softmax(0), &["softmax", "i32", "float"]);
+    expect_error(Tensor::zeros(&[2], DType::F32, &cpu).unwrap().log_softmax(1), &["log_softmax", "1", "rank 1"]);
+    expect_error(Tensor::zeros(&[], DType::F32, &cpu).unwrap().softmax(-1), &["softmax", "rank 0"]);
+    assert_eq!(Tensor::zeros(&[0, 3], DType::F32, &cpu).unwrap().softmax(1).unwrap().shape(), &[0, 3]);
+}
