@@ -1,8 +1,10 @@
 //! Operations: argument checks, the choice of device, and each op's backward beside its forward.
 
+pub(crate) mod einsum;
 pub(crate) mod elementwise;
 pub(crate) mod index;
 pub(crate) mod join;
+pub(crate) mod matmul;
 pub(crate) mod random;
 pub(crate) mod reduce;
 pub(crate) mod sort;

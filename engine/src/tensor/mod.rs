@@ -6,6 +6,7 @@ mod display;
 mod host;
 mod index;
 mod join;
+mod matmul;
 mod operators;
 mod random;
 mod reduce;
