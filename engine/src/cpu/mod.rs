@@ -8,6 +8,7 @@ pub(crate) mod join;
 pub(crate) mod math;
 pub(crate) mod optim;
 pub(crate) mod norm;
+pub(crate) mod matmul;
 pub(crate) mod random;
 pub(crate) mod reduce;
 pub(crate) mod scan;

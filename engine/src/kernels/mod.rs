@@ -6,6 +6,7 @@ pub(crate) mod index;
 pub(crate) mod join;
 pub(crate) mod optim;
 pub(crate) mod norm;
+pub(crate) mod matmul;
 pub(crate) mod random;
 pub(crate) mod reduce;
 pub(crate) mod scan;

@@ -5,6 +5,8 @@ pub(crate) mod elementwise;
 pub(crate) mod index;
 pub(crate) mod join;
 pub(crate) mod norm;
+pub(crate) mod einsum;
+pub(crate) mod matmul;
 pub(crate) mod random;
 pub(crate) mod reduce;
 pub(crate) mod rows;

@@ -7,6 +7,7 @@ mod host;
 mod index;
 mod join;
 mod norm;
+mod matmul;
 mod operators;
 mod random;
 mod reduce;

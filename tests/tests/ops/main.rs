@@ -7,3 +7,4 @@ mod norm;
 mod reduce;
 mod scan;
 mod softmax;
+mod matmul;

@@ -1,0 +1,107 @@
+//! Matrix products of the CPU device, by the `gemm` crate.
+
+use gemm::Parallelism;
+use rayon::prelude::*;
+
+use super::Float;
+use crate::layout::Layout;
+use crate::ops::matmul::Product;
+use crate::{DType, Error, Result, Tensor};
+
+/// Multiplications below which a product stays on one core.
+const PARALLEL_WORK: usize = 1 << 20;
+
+/// The product of f32 or f64 operands, contiguous.
+pub(crate) fn product(product: &Product) -> Result<Tensor> {
+    match product.a.dtype() {
+        DType::F32 => typed::<f32>(product),
+        DType::F64 => typed::<f64>(product),
+        got => Err(Error::DType { op: product.op, got, expected: "f32 or f64" }),
+    }
+}
+
+/// Where the matrices of an operand lie.
+struct Matrices<'a, T> {
+    data: &'a [T],
+    /// Index of the first element of each matrix.
+    starts: Vec<usize>,
+    row: usize,
+    column: usize,
+}
+
+impl<'a, T: Float> Matrices<'a, T> {
+    fn new(op: &'static str, x: &'a Tensor) -> Result<Self> {
+        let data = x.cpu_all::<T>(op)?;
+        let layout = x.layout();
+        let lead = layout.rank() - 2;
+        let (row, column) = (layout.strides[lead], layout.strides[lead + 1]);
+        let mut starts = Vec::new();
+        let mut batch = Layout::contiguous(op, &layout.shape[..lead])?;
+        batch.strides.copy_from_slice(&layout.strides[..lead]);
+        batch.offset = layout.offset;
+        batch.for_each_index(|i| starts.push(i));
+        let reach = (layout.shape[lead].max(1) - 1) * row + (layout.shape[lead + 1].max(1) - 1) * column;
+        match x.elements() == 0 || starts.iter().all(|start| start + reach < data.len()) {
+            true => Ok(Matrices { data, starts, row, column }),
+            false => Err(Error::shape(op, "a view beyond the end of its buffer")),
+        }
+    }
+}
+
+fn typed<T: Float>(product: &Product) -> Result<Tensor> {
+    let op = product.op;
+    let (m, n, k) = product.sizes();
+    let shape = product.shape()?;
+    let mut out = vec![T::default(); shape.elements()];
+    if let Some(bias) = product.bias
+        && n > 0
+    {
+        let bias = bias.contiguous()?;
+        let bias = bias.cpu_slice::<T>(op)?;
+        out.par_chunks_exact_mut(n).with_min_len(64).for_each(|row| row.copy_from_slice(bias));
+    }
+    if out.is_empty() || k == 0 {
+        return Tensor::from_cpu(op, out, shape, product.a.device());
+    }
+    let a = Matrices::<T>::new(op, product.a)?;
+    let b = Matrices::<T>::new(op, product.b)?;
+    let one = |index: usize, y: &mut [T], threads: Parallelism| {
+        let (a_start, b_start) = (a.starts[index], b.starts[index]);
+        // SAFETY: `Matrices::new` checked that the last element of every matrix lies in its buffer, `y` has m * n
+        // elements in row-major order, and is borrowed mutably, so that it overlaps with neither.
+        unsafe {
+            gemm::gemm(
+                m,
+                n,
+                k,
+                y.as_mut_ptr(),
+                1,
+                n as isize,
+                product.bias.is_some(),
+                a.data.as_ptr().add(a_start),
+                a.column as isize,
+                a.row as isize,
+                b.data.as_ptr().add(b_start),
+                b.column as isize,
+                b.row as isize,
+                T::one(),
+                T::one(),
+                false,
+                false,
+                false,
+                threads,
+            );
+        }
+    };
+    let work = m.saturating_mul(n).saturating_mul(k);
+    let matrices = out.len() / (m * n);
+    if matrices >= rayon::current_num_threads() && work.saturating_mul(matrices) > PARALLEL_WORK {
+        let batch = (PARALLEL_WORK / 8 / work).max(1);
+        let each = |(index, y): (usize, &mut [T])| one(index, y, Parallelism::None);
+        out.par_chunks_exact_mut(m * n).enumerate().with_min_len(batch).for_each(each);
+    } else {
+        let threads = if work > PARALLEL_WORK { Parallelism::Rayon(0) } else { Parallelism::None };
+        out.chunks_exact_mut(m * n).enumerate().for_each(|(index, y)| one(index, y, threads));
+    }
+    Tensor::from_cpu(op, out, shape, product.a.device())
+}
