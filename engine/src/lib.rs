@@ -25,6 +25,7 @@ pub use dtype::DType;
 pub use error::{Error, Result};
 pub use kernel::Kernel;
 pub use layout::{Dims, MAX_RANK};
+pub use ops::attention::AttentionOptions;
 pub use ops::cross_entropy::{CrossEntropy, Reduction};
 pub use ops::join::PadMode;
 pub use storage::Element;

@@ -13,8 +13,9 @@ pub struct MultiHeadAttention {
     pub value: Linear,
     /// `[width, width]`, applied to the heads' joined results.
     pub output: Linear,
+    /// Of the attention weights.
+    pub dropout: Dropout,
     heads: usize,
-    dropout: Dropout,
 }
 
 impl MultiHeadAttention {

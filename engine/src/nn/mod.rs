@@ -1,15 +1,22 @@
 //! Parts of models: parameters, modules, layers, initial values and losses.
 
+mod attention;
 mod build;
 mod dropout;
 mod embedding;
 mod init;
+mod linear;
+pub mod loss;
 mod module;
+mod norm;
 mod param;
 
+pub use attention::{MultiHeadAttention, join_heads, split_heads};
 pub use build::Build;
 pub use dropout::Dropout;
 pub use embedding::Embedding;
 pub use init::Init;
+pub use linear::Linear;
 pub use module::{LoadReport, Mode, Module, Visitor};
+pub use norm::{LayerNorm, RmsNorm};
 pub use param::Param;

@@ -1,14 +1,16 @@
 //! Operations: argument checks, the choice of device, and each op's backward beside its forward.
 
+pub(crate) mod attention;
 pub(crate) mod cross_entropy;
+pub(crate) mod einsum;
 pub(crate) mod elementwise;
 pub(crate) mod index;
 pub(crate) mod join;
-pub(crate) mod norm;
-pub(crate) mod einsum;
 pub(crate) mod matmul;
+pub(crate) mod norm;
 pub(crate) mod random;
 pub(crate) mod reduce;
+pub(crate) mod rotary;
 pub(crate) mod rows;
 pub(crate) mod scan;
 pub(crate) mod softmax;

@@ -1,13 +1,14 @@
 //! The tensor: a cheap handle on a strided view of a buffer, with its place in the autograd graph.
 
+mod attention;
 mod binary;
 mod create;
 mod display;
 mod host;
 mod index;
 mod join;
-mod norm;
 mod matmul;
+mod norm;
 mod operators;
 mod random;
 mod reduce;

@@ -24,7 +24,10 @@ pub fn run(args: &TrainArgs) -> Result<()> {
 fn free_folder(args: &TrainArgs) -> Result<PathBuf> {
     let Some(folder) = &args.out else {
         let names = std::iter::once("runs/mlm".to_string()).chain((2..).map(|n| format!("runs/mlm-{n}")));
-        return names.map(PathBuf::from).find(|folder| !Settings::are_in(folder)).ok_or_else(|| Error::argument("--out", "no free name"));
+        return names
+            .map(PathBuf::from)
+            .find(|folder| !Settings::are_in(folder))
+            .ok_or_else(|| Error::argument("--out", "no free name"));
     };
     if Settings::are_in(folder) {
         let shown = folder.display();

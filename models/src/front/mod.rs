@@ -2,5 +2,5 @@
 
 pub mod corpus;
 mod segments;
-pub mod tokenizer;
 pub mod synthetic;
+pub mod tokenizer;

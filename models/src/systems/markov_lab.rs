@@ -87,12 +87,8 @@ impl MarkovLab {
     /// # Errors
     /// If the device fails.
     pub fn excess(&self, rate: f32) -> Result<f64> {
-        let policy = Mlm {
-            rate: corrupt::schedule::Rate::Constant(rate),
-            mask_share: 1.0,
-            random_share: 0.0,
-            ..Self::policy()
-        };
+        let policy =
+            Mlm { rate: corrupt::schedule::Rate::Constant(rate), mask_share: 1.0, random_share: 0.0, ..Self::policy() };
         let (mut batches, mut lowest, mut count) = (Vec::new(), 0.0, 0);
         for number in 0..MEASURED {
             let (batch, rows) = self.batch(&policy, number, 2)?;

@@ -33,7 +33,10 @@ impl History {
         for (step, waiting) in (first..).zip(pending.drain(..)) {
             let loss = waiting.loss.item()?;
             if !loss.is_finite() {
-                return Err(crate::Error::argument("lr", format!("the loss is {loss} at step {step}: try a lower rate")));
+                return Err(crate::Error::argument(
+                    "lr",
+                    format!("the loss is {loss} at step {step}: try a lower rate"),
+                ));
             }
             let accuracy = waiting.hits.item()? / waiting.count.max(1) as f64;
             self.train.push(Point { step, loss, accuracy });

@@ -53,9 +53,8 @@ pub struct Summary {
 impl Summary {
     /// Sums a run up.
     pub fn new(run: &Finished, device: &Device) -> Self {
-        let mean = |points: &[super::history::Point]| {
-            points.iter().map(|p| p.loss).sum::<f64>() / points.len().max(1) as f64
-        };
+        let mean =
+            |points: &[super::history::Point]| points.iter().map(|p| p.loss).sum::<f64>() / points.len().max(1) as f64;
         let train = &run.history.train;
         Summary {
             masked_accuracy: run.held_out.accuracy,

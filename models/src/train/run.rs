@@ -84,7 +84,8 @@ pub fn run(settings: &Settings, folder: &Path, device: &Device) -> Result<Finish
     let mut progress = Progress::new(limit, state.step);
     let mut pending = Vec::new();
     let first = state.step;
-    let rate = |steps: u64, seconds: f64| (steps as usize * settings.batch * settings.length) as f64 / seconds.max(1e-9);
+    let rate =
+        |steps: u64, seconds: f64| (steps as usize * settings.batch * settings.length) as f64 / seconds.max(1e-9);
     model.train(true);
     while !schedule.is_over(state.step, state.seconds) {
         let batch = loader.next_batch(state.step)?;

@@ -1,10 +1,13 @@
 //! Every operation: values, gradients, device against device, bad input. A module for each family.
 
-mod io;
-mod optim;
+mod attention;
+mod autograd;
 mod cross_entropy;
+mod io;
+mod matmul;
 mod norm;
+mod optim;
 mod reduce;
 mod scan;
 mod softmax;
-mod matmul;
+mod view;

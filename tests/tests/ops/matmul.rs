@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 use wgrad::{DType, Device, Tensor, autograd};
-use wgrad_tests::{Input, View, assert_close, each_device, expect_error, gradcheck, same_on_devices, same_on_devices_within};
+use wgrad_tests::{
+    Input, View, assert_close, each_device, expect_error, gradcheck, same_on_devices, same_on_devices_within,
+};
 
 /// The product of single matrices, written down.
 fn plain(a: &[f64], b: &[f64], m: usize, n: usize, k: usize) -> Vec<f64> {
@@ -104,8 +106,7 @@ proptest! {
 
 #[test]
 fn linear_is_a_product_and_a_bias() {
-    let inputs =
-        [Input::normal(&[2, 5, 7], 1), Input::normal(&[3, 7], 2), Input::normal(&[3], 3)];
+    let inputs = [Input::normal(&[2, 5, 7], 1), Input::normal(&[3, 7], 2), Input::normal(&[3], 3)];
     let linear = |x: &[Tensor]| x[0].linear(&x[1], x.get(2));
     gradcheck("linear", &inputs, linear);
     gradcheck("linear", &inputs[..2], linear);
@@ -159,7 +160,9 @@ fn einsum_contractions() {
     let got = Tensor::einsum("aij,jka->ki", &[&x, &w]).unwrap();
     assert_eq!(got.shape(), [5, 3]);
     let mut want = vec![0.0; 15];
-    for (k, i, l, j) in (0..5).flat_map(|k| (0..3).flat_map(move |i| (0..2).flat_map(move |l| (0..4).map(move |j| (k, i, l, j))))) {
+    for (k, i, l, j) in
+        (0..5).flat_map(|k| (0..3).flat_map(move |i| (0..2).flat_map(move |l| (0..4).map(move |j| (k, i, l, j)))))
+    {
         want[k * 3 + i] += a.values[(l * 3 + i) * 4 + j] * b.values[(j * 5 + k) * 2 + l];
     }
     assert_close("einsum", &got.to_f64_vec().unwrap(), &want, 1e-12, 1e-12);

@@ -16,15 +16,17 @@ fn views_show_the_right_elements() {
         let x = range(&[2, 3, 4], device);
         let values = |t: Tensor| t.to_f64_vec().unwrap();
         assert_eq!(values(x.permute(&[2, 0, 1]).unwrap().narrow(0, 1, 1).unwrap()), [1.0, 5.0, 9.0, 13.0, 17.0, 21.0]);
-        assert_eq!(values(x.slice(1, 0, 3, 2).unwrap().select(0, 1).unwrap().slice(1, 1, 4, 2).unwrap()), [
-            13.0, 15.0, 21.0, 23.0
-        ]);
+        assert_eq!(
+            values(x.slice(1, 0, 3, 2).unwrap().select(0, 1).unwrap().slice(1, 1, 4, 2).unwrap()),
+            [13.0, 15.0, 21.0, 23.0]
+        );
         assert_eq!(values(x.select(2, 3).unwrap().transpose(0, 1).unwrap()), [3.0, 15.0, 7.0, 19.0, 11.0, 23.0]);
         let parts = x.split(&[1, 3], 2).unwrap();
         assert_eq!((parts[0].shape(), parts[1].shape()), (&[2, 3, 1][..], &[2, 3, 3][..]));
-        assert_eq!(values(x.chunk(3, 1).unwrap()[1].flatten(0, -1).unwrap()), [
-            4.0, 5.0, 6.0, 7.0, 16.0, 17.0, 18.0, 19.0
-        ]);
+        assert_eq!(
+            values(x.chunk(3, 1).unwrap()[1].flatten(0, -1).unwrap()),
+            [4.0, 5.0, 6.0, 7.0, 16.0, 17.0, 18.0, 19.0]
+        );
         let row = range(&[1, 2], device).expand(&[3, 1, 2]).unwrap();
         assert_eq!(values(row.reshape(&[-1]).unwrap()), [0.0, 1.0, 0.0, 1.0, 0.0, 1.0]);
         assert_eq!(x.unsqueeze(-1).unwrap().shape(), [2, 3, 4, 1]);

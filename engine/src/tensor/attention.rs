@@ -1,0 +1,30 @@
+//! Attention and rotary positions. The work is in [`crate::ops::attention`] and [`crate::ops::rotary`].
+
+use crate::ops::attention::{AttentionOptions, attention_reference};
+use crate::ops::rotary;
+use crate::{Result, Tensor};
+
+impl Tensor {
+    /// Scaled dot-product attention: `softmax(self key^T * scale) value`, with the masks and biases of `options`.
+    ///
+    /// `self` is the query [batch, heads, queries, head_dim]; `key` [batch, key heads, keys, head_dim] and `value` [batch, key
+    /// heads, keys, value_dim] may have fewer heads, of which each serves heads / key heads query heads in a row. The
+    /// result is [batch, heads, queries, value_dim]. A query that may see no key gives zeros, and no gradient.
+    ///
+    /// # Errors
+    /// If shapes, dtypes or devices do not fit, or an option is outside its domain.
+    pub fn attention(&self, key: &Tensor, value: &Tensor, options: &AttentionOptions) -> Result<Tensor> {
+        attention_reference(self, key, value, options)
+    }
+
+    /// Rotary position embedding of queries or keys [batch, heads, time, head_dim] at `positions` [batch, time] (u32 or i32).
+    ///
+    /// With `f_k = theta^(-2k / rotary_dim)`, the pair `(x_k, x_{k + rotary_dim / 2})`, or `(x_{2k}, x_{2k + 1})` if
+    /// `interleaved`, is turned by the angle `position * f_k`. Elements from `rotary_dim` on pass through.
+    ///
+    /// # Errors
+    /// If shapes, dtypes or devices do not fit, `rotary_dim` is odd or above head_dim, or `theta` is not positive.
+    pub fn rotary(&self, positions: &Tensor, theta: f64, rotary_dim: usize, interleaved: bool) -> Result<Tensor> {
+        rotary::rotary(self, positions, theta, rotary_dim, interleaved)
+    }
+}
