@@ -91,6 +91,6 @@ impl Tensor {
         if end < start {
             return Err(Error::argument("arange", format!("start {start} is beyond end {end}")));
         }
-        elementwise::arange("arange", start as f64, 1.0, (end - start) as usize, dtype, device)
+        elementwise::arange("arange", start, (end - start) as usize, dtype, device)
     }
 }

@@ -3,6 +3,7 @@
 mod attention;
 mod autograd;
 mod cross_entropy;
+mod elementwise;
 mod io;
 mod matmul;
 mod norm;

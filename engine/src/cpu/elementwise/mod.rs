@@ -27,15 +27,8 @@ pub(crate) fn full(op: &'static str, value: f64, shape: Dims, dtype: DType, devi
     }
 }
 
-pub(crate) fn arange(
-    op: &'static str,
-    start: f64,
-    step: f64,
-    shape: Dims,
-    dtype: DType,
-    device: &Device,
-) -> Result<Tensor> {
-    let at = |i: usize| start + i as f64 * step;
+pub(crate) fn arange(op: &'static str, start: i64, shape: Dims, dtype: DType, device: &Device) -> Result<Tensor> {
+    let at = |i: usize| start as f64 + i as f64;
     let n = shape.elements();
     match dtype {
         DType::F32 => Tensor::from_cpu(op, fill(n, |i| at(i) as f32), shape, device),

@@ -115,7 +115,6 @@ fn grad_of<T: Float>(f: Unary, x: &[T], dy: &[T], dx: &mut [T]) {
         Op::HardSwish => zip_each(x, dy, dx, hard_swish_grad),
         Op::Mish => zip_each(x, dy, dx, mish_grad),
         Op::Clamp => zip_each(x, dy, dx, |x, dy| if x >= a && x <= b { dy } else { zero }),
-        Op::Pow if f.a == 0.0 => dx.fill(zero),
         Op::Pow => zip_each(x, dy, dx, |x: T, dy| dy * a * x.powf(a - one)),
     }
 }

@@ -25,19 +25,12 @@ pub(crate) fn full(op: &'static str, value: f64, shape: Dims, dtype: DType, devi
     }
 }
 
-/// `start + i * step`, one dimension.
-pub(crate) fn arange(
-    op: &'static str,
-    start: f64,
-    step: f64,
-    n: usize,
-    dtype: DType,
-    device: &Device,
-) -> Result<Tensor> {
+/// `start + i`, one dimension.
+pub(crate) fn arange(op: &'static str, start: i64, n: usize, dtype: DType, device: &Device) -> Result<Tensor> {
     device.expect_dtype(op, dtype)?;
     let shape = Dims::new(op, &[n])?;
     match device.kind() {
-        Kind::Cpu(_) => cpu::arange(op, start, step, shape, dtype, device),
-        Kind::Gpu(_) => kernels::arange(op, start, step, shape, dtype, device),
+        Kind::Cpu(_) => cpu::arange(op, start, shape, dtype, device),
+        Kind::Gpu(_) => kernels::arange(op, start, shape, dtype, device),
     }
 }

@@ -66,7 +66,7 @@ impl Unary {
 
     /// Whether the derivative is zero everywhere.
     fn is_step(self) -> bool {
-        matches!(self.op, Op::Sign | Op::Floor | Op::Ceil | Op::Round)
+        matches!(self.op, Op::Sign | Op::Floor | Op::Ceil | Op::Round) || self.op == Op::Pow && self.a == 0.0
     }
 }
 
