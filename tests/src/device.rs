@@ -37,6 +37,11 @@ pub fn portable_gpu() -> Option<&'static Device> {
     GPU.get_or_init(|| open(true)).as_ref()
 }
 
+/// As [`gpu`], a device that no other test waits on; None if `WGRAD_SKIP_GPU=1`.
+pub fn fresh_gpu() -> Option<Device> {
+    open(false)
+}
+
 fn open(portable: bool) -> Option<Device> {
     if env::var("WGRAD_SKIP_GPU").is_ok_and(|v| v == "1") {
         eprintln!("WGRAD_SKIP_GPU=1: the GPU kernels are not tested");

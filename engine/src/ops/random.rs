@@ -120,6 +120,20 @@ pub(crate) fn randint(low: i64, high: i64, shape: &[usize], dtype: DType, device
     }
 }
 
+/// Draws from the distribution of logits in the last dimension: the largest of `logit + Gumbel noise` (Gumbel and Lieblein 1954). The
+/// noise has exact tails, so that rare classes come at their rate.
+pub(crate) fn categorical(logits: &Tensor) -> Result<Tensor> {
+    let op = "categorical";
+    logits.expect_float(op)?;
+    if logits.rank() == 0 || logits.shape()[logits.rank() - 1] == 0 {
+        return Err(Error::shape(op, format!("{:?} has no classes in its last dimension", logits.shape())));
+    }
+    let logits = logits.detach();
+    let logits = if logits.dtype().is_half() { logits.cast(DType::F32)? } else { logits };
+    let noise = draw_float(op, Law::Gumbel, logits.shape(), logits.dtype(), logits.device())?;
+    logits.add(&noise)?.argmax(-1, false)
+}
+
 pub(crate) fn dropout(x: &Tensor, p: f64) -> Result<Tensor> {
     let op = "dropout";
     x.expect_float(op)?;

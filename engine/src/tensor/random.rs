@@ -49,6 +49,14 @@ impl Tensor {
         random::randint(low, high, shape, dtype, device)
     }
 
+    /// Draws one class, u32, from the softmax of the logits in the last dimension, which disappears.
+    ///
+    /// # Errors
+    /// If there are no classes, or the dtype is no float.
+    pub fn categorical(&self) -> Result<Tensor> {
+        random::categorical(self)
+    }
+
     /// Sets each element to 0 with probability `p` and scales the others by `1 / (1 - p)`. For training; nothing is stored for
     /// the backward, which draws the same mask again.
     ///
