@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytemuck::{Pod, Zeroable};
 
+use super::{flag, size};
 use crate::device::gpu::{Bind, Caps, Gpu, Launch};
 use crate::layout::{Layout, collapse};
 use crate::ops::matmul::Product;
@@ -112,8 +113,8 @@ fn run(gpu: &Arc<Gpu>, product: &Product, choose: impl Fn(&Params) -> Variant) -
     let variant = choose(&params);
     let swap = variant == Variant::Skinny { transposed: true };
     let (params, a, b) = if swap { (params.transposed(), &b, &a) } else { (params, &a, &b) };
-    let along_k = [params.a.column < params.a.row, params.b.row < params.b.column].map(|yes| f64::from(u8::from(yes)));
-    let has_bias = f64::from(u8::from(bias.is_some()));
+    let along_k = [params.a.column < params.a.row, params.b.row < params.b.column].map(flag);
+    let has_bias = flag(bias.is_some());
     let software = gpu.caps().software;
 
     let Params { m, n, batch, .. } = params;
@@ -176,9 +177,7 @@ fn params(product: &Product) -> Result<Option<Params>> {
         Ok::<_, Error>(batch)
     };
     let (sizes, strides) = collapse(&[batch_layout(product.a)?, batch_layout(product.b)?]);
-    let word = |value: usize| {
-        u32::try_from(value).map_err(|_| Error::shape(op, format!("{value} elements exceed what a kernel can index")))
-    };
+    let word = |value| size(op, value);
     let matrices = |x: &Tensor, steps: &[usize]| {
         let Layout { strides, offset, .. } = *x.layout();
         let (outer, inner) = match *steps {

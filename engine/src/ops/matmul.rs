@@ -129,7 +129,7 @@ pub(crate) fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     // Vectors are matrices of one row or one column; that dimension goes away again.
     if a.rank() == 1 {
         let y = matmul(&a.unsqueeze(0)?, b)?;
-        return if b.rank() == 1 { Ok(y) } else { y.squeeze(-2) };
+        return y.squeeze(if b.rank() == 1 { -1 } else { -2 });
     }
     if b.rank() == 1 {
         return matmul(a, &b.unsqueeze(1)?)?.squeeze(-1);
