@@ -33,14 +33,14 @@ fn store4_y(i: u32, v: vec4<T>) { y[i] = v; }
 fn place(i: u32) -> u32 {
     let row = i / p.inner;
     let slot = slots[row % p.entries];
-    let from = (row / p.entries * p.rows + slot - 1u) * p.inner + i % p.inner;
-    return select(from, 0xffffffffu, slot == 0u);
+    let origin = (row / p.entries * p.rows + slot - 1u) * p.inner + i % p.inner;
+    return select(origin, 0xffffffffu, slot == 0u);
 }
 
 fn element(i: u32) -> T {
-    let from = place(i);
-    if (from != 0xffffffffu) {
-        return load_x(p.x_offset + from);
+    let origin = place(i);
+    if (origin != 0xffffffffu) {
+        return load_x(p.x_offset + origin);
     }
     if (HAS_BASE) {
         return load_base(p.base_offset + i);
@@ -60,9 +60,9 @@ fn main(
     if (first < p.count) {
         var out = vec4<T>(T(0));
         if (ALIGNED) {
-            let from = place(first);
-            if (from != 0xffffffffu) {
-                out = load4_x((p.x_offset + from) >> 2u);
+            let origin = place(first);
+            if (origin != 0xffffffffu) {
+                out = load4_x((p.x_offset + origin) >> 2u);
             } else if (HAS_BASE) {
                 out = load4_base((p.base_offset + first) >> 2u);
             }
