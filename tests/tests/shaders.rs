@@ -111,9 +111,9 @@ fn bindings(kernel: &str) -> Vec<Binding> {
     bindings
 }
 
-/// The integer types of a line such as `alias T = f32; // f32, i32`; without a list, all.
+/// The integer types of a line such as `alias T = f32; // takes f32, i32`; without a list, all.
 fn integers(alias: &str) -> Vec<DType> {
-    let listed = alias.split_once("// ").map_or("i32 u32", |(_, list)| list);
+    let listed = alias.split_once("// takes ").map_or("i32 u32", |(_, list)| list);
     let has = |word: &str| listed.split([',', ' ']).any(|w| w == word);
     let mut integers = Vec::new();
     if has("i32") {
