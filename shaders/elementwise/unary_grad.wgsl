@@ -65,7 +65,7 @@ fn gradient(x: V, d: V) -> V {
             let bent = select(x, V(20.0), x > V(20.0));
             return d * ((below - 2.0) / below + bent * (4.0 * (e / below) * ((e + 1.0) / below)));
         }
-        case 32u: { return select(zero, d, (x >= V(p.a)) & (x <= V(p.b))); } // clamp
+        case 32u: { return select(zero, d, (x > V(p.a)) & (x < V(p.b))); } // clamp
         case 33u: { return d * p.a * pow_(x, V(p.a - 1.0)); }
         default: { return zero; }
     }

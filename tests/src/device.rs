@@ -1,6 +1,7 @@
 //! The devices that tests run on.
 
 use std::env;
+use std::io::{Write, stderr};
 use std::sync::OnceLock;
 
 use wgrad::{Device, GpuOptions, Select, adapters};
@@ -44,11 +45,14 @@ pub fn fresh_gpu() -> Option<Device> {
 
 fn open(portable: bool) -> Option<Device> {
     if env::var("WGRAD_SKIP_GPU").is_ok_and(|v| v == "1") {
-        eprintln!("WGRAD_SKIP_GPU=1: the GPU kernels are not tested");
+        say("WGRAD_SKIP_GPU=1: the GPU kernels are not tested");
         return None;
     }
+    let software = adapters().iter().any(|a| a.kind == "software");
     let select = match env::var("WGRAD_TEST_DEVICE").as_deref() {
-        Err(_) | Ok("" | "software") => Select::Software,
+        Err(_) | Ok("") if software => Select::Software,
+        Err(_) | Ok("") => Select::Best,
+        Ok("software") => Select::Software,
         Ok("gpu") => Select::Best,
         Ok(name) => match name.strip_prefix("gpu:").and_then(|n| n.parse().ok()) {
             Some(index) => Select::Index(index),
@@ -65,7 +69,12 @@ fn open(portable: bool) -> Option<Device> {
     if !portable {
         let name = device.to_string();
         let driver = adapters().into_iter().find(|a| a.name == name).map(|a| a.driver).unwrap_or_default();
-        eprintln!("GPU under test: {name}, {driver}");
+        say(&format!("GPU under test: {name}, {driver}"));
     }
     Some(device)
+}
+
+/// Past the capture of the test harness: what is tested, and what is not, has to be seen.
+fn say(line: &str) {
+    let _ = writeln!(stderr(), "{line}");
 }

@@ -7,8 +7,9 @@
 //! - **device against device**: values and gradients on the CPU and on the GPU, in f32, f16 and bf16: [`same_on_devices`];
 //! - **bad input**: an error that names the operation and what came: [`expect_error`].
 //!
-//! The GPU is Mesa's llvmpipe or whichever software Vulkan driver is installed, opened with checked shaders and with guard
-//! words behind every buffer. `WGRAD_TEST_DEVICE` (`gpu`, `gpu:N`) takes another one, and `WGRAD_SKIP_GPU=1` none.
+//! The GPU is Mesa's llvmpipe or whichever software Vulkan driver is installed, else a real GPU, opened with checked shaders
+//! and with guard words behind every buffer. `WGRAD_TEST_DEVICE` (`software`, `gpu`, `gpu:N`) chooses, and `WGRAD_SKIP_GPU=1`
+//! leaves it out.
 
 mod agree;
 mod close;

@@ -284,7 +284,7 @@ impl Tensor {
         elementwise::pow_scalar(self, exponent)
     }
 
-    /// Bounds the elements; `None` leaves a side open. The derivative is 1 inside and at the bounds. Integer tensors take
+    /// Bounds the elements; `None` leaves a side open. The derivative is 1 inside and 0 at the bounds and beyond. Integer tensors take
     /// integer bounds.
     ///
     /// # Errors

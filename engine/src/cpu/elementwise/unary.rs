@@ -114,7 +114,7 @@ fn grad_of<T: Float>(f: Unary, x: &[T], dy: &[T], dx: &mut [T]) {
         Op::Erf => zip_each(x, dy, dx, erf_grad),
         Op::HardSwish => zip_each(x, dy, dx, hard_swish_grad),
         Op::Mish => zip_each(x, dy, dx, mish_grad),
-        Op::Clamp => zip_each(x, dy, dx, |x, dy| if x >= a && x <= b { dy } else { zero }),
+        Op::Clamp => zip_each(x, dy, dx, |x, dy| if x > a && x < b { dy } else { zero }),
         Op::Pow => zip_each(x, dy, dx, |x: T, dy| dy * a * x.powf(a - one)),
     }
 }

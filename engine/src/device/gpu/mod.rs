@@ -42,6 +42,21 @@ pub(crate) struct Gpu {
     faults: Mutex<fault::Faults>,
 }
 
+// SAFETY: all fields are Send and Sync, as the function below has the compiler check.
+//
+// The compiler would derive this as well, but through a hundred nested types of wgpu: for every crate that sends a tensor to a thread
+// or calls a generic function of this one it would exceed the recursion limit.
+unsafe impl Send for Gpu {}
+unsafe impl Sync for Gpu {}
+const _: fn(&Gpu) = |gpu| {
+    let Gpu { device, queue, caps, options, status, pool, stream, staging, faults } = gpu;
+    thread_safe(&(device, queue, caps, options));
+    thread_safe(&(status, pool, stream, staging, faults));
+};
+
+/// Accepts what is Send and Sync.
+const fn thread_safe<T: Send + Sync>(_: &T) {}
+
 impl Gpu {
     fn new(device: wgpu::Device, queue: wgpu::Queue, caps: Caps, options: GpuOptions) -> Arc<Self> {
         let status = Arc::new(status::Status::default());

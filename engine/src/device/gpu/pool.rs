@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::lock;
+use super::{lock, thread_safe};
 
 /// Free memory that the pool may keep beyond the largest amount ever live.
 const SLACK: u64 = 256 << 20;
@@ -43,6 +43,11 @@ pub(super) struct Physical {
     /// Number of the last batch in which a command names this buffer.
     pub last_batch: AtomicU64,
 }
+
+// SAFETY: as for `Gpu`.
+unsafe impl Send for Physical {}
+unsafe impl Sync for Physical {}
+const _: fn(&Physical) = |Physical { id, raw, bytes, last_batch }| thread_safe(&(id, raw, bytes, last_batch));
 
 /// A live buffer with guard words behind its content.
 pub(super) struct Guarded {

@@ -60,6 +60,11 @@ pub(crate) fn specialise<'f>(
         let Some(line) = lines.iter_mut().find(|line| line.starts_with(&head)) else {
             return Err(fail(format!("`{head} {value};` is missing")));
         };
+        if let Some((_, takes)) = line.split_once("// takes ")
+            && !takes.split([',', ' ']).any(|word| word == value)
+        {
+            return Err(fail(format!("alias {alias} takes {takes}, not {value}")));
+        }
         *line = format!("{head} {value};");
     }
     if elems.iter().any(|(_, dtype)| dtype.is_half()) {
