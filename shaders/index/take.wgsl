@@ -41,11 +41,6 @@ fn element(i: u32) -> T {
     let source = place(i);
     if (source != 0xffffffffu) {
         return load_x(p.x_offset + source);
-    let origin = (row / p.entries * p.rows + slot - 1u) * p.inner + i % p.inner;
-    return select(origin, 0xffffffffu, slot == 0u);
-    let origin = place(i);
-    if (origin != 0xffffffffu) {
-        return load_x(p.x_offset + origin);
     }
     if (HAS_BASE) {
         return load_base(p.base_offset + i);
@@ -68,9 +63,6 @@ fn main(
             let source = place(first);
             if (source != 0xffffffffu) {
                 out = load4_x((p.x_offset + source) >> 2u);
-            let origin = place(first);
-            if (origin != 0xffffffffu) {
-                out = load4_x((p.x_offset + origin) >> 2u);
             } else if (HAS_BASE) {
                 out = load4_base((p.base_offset + first) >> 2u);
             }
