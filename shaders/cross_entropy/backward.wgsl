@@ -27,9 +27,9 @@ struct Params {
 
 fn load_x(i: u32) -> f32 { return x[i]; }
 
-fn weight_of(class: u32) -> f32 {
+fn weight_of(c: u32) -> f32 {
     if (WEIGHTED == 0u) { return 1.0; }
-    return weight[p.weight_offset + class];
+    return weight[p.weight_offset + c];
 }
 
 @compute @workgroup_size(WORKGROUP)

@@ -38,9 +38,9 @@ fn load_x(i: u32) -> f32 { return x[i]; }
 
 const LOWEST: f32 = -3e38;
 
-fn weight_of(class: u32) -> f32 {
+fn weight_of(c: u32) -> f32 {
     if (WEIGHTED == 0u) { return 1.0; }
-    return weight[p.weight_offset + class];
+    return weight[p.weight_offset + c];
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -83,13 +83,13 @@ fn main(
         if (!ignored && wanted >= p.classes) {
             report_fault(p.code, wanted, p.classes);
         }
-        let class = min(wanted, p.classes - 1u);
+        let nearest = min(wanted, p.classes - 1u);
         let log_sum = log(sum);
         let kept = select(0.0, 1.0, !ignored && wanted < p.classes);
-        let weight = kept * weight_of(class);
+        let weight = kept * weight_of(nearest);
         let share = p.smoothing / f32(p.classes);
         let direct = (1.0 - p.smoothing) * weight;
-        var loss = direct * (log_sum - (max(load_x(base + class), LOWEST) - highest));
+        var loss = direct * (log_sum - (max(load_x(base + nearest), LOWEST) - highest));
         if (p.smoothing > 0.0) {
             loss += kept * share * (weights * log_sum - below);
         }

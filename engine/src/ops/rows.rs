@@ -24,13 +24,18 @@ pub(crate) fn along(
     narrowed(&y.with_layout(y.layout().permute(&inverse)), dtype)
 }
 
-/// Detached, contiguous, halves widened to f32: what kernels take.
-pub(crate) fn dense(x: &Tensor) -> Result<Tensor> {
+/// Detached, halves widened to f32.
+pub(crate) fn wide(x: &Tensor) -> Result<Tensor> {
     let x = x.detach();
-    view::contiguous(&if x.dtype().is_half() { x.cast(DType::F32)? } else { x })
+    if x.dtype().is_half() { x.cast(DType::F32) } else { Ok(x) }
 }
 
-/// Back to the dtype that [`dense`] widened.
+/// Detached, contiguous, halves widened to f32: what kernels take.
+pub(crate) fn dense(x: &Tensor) -> Result<Tensor> {
+    view::contiguous(&wide(x)?)
+}
+
+/// Back to the dtype that [`wide`] widened.
 pub(crate) fn narrowed(x: &Tensor, dtype: DType) -> Result<Tensor> {
     if x.dtype() == dtype { Ok(x.clone()) } else { x.cast(dtype) }
 }

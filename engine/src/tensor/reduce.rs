@@ -91,7 +91,7 @@ impl Tensor {
         moments::std("std", self, dims, correction, keepdim)
     }
 
-    /// `ln(sum(exp(x)))` over dimensions, without overflow. Of elements that are all -inf it is -inf.
+    /// `ln(sum(exp(x)))` over dimensions, without overflow. Of elements that are all -inf it is -3e38 or below.
     ///
     /// # Errors
     /// As [`Tensor::mean`].
@@ -102,7 +102,7 @@ impl Tensor {
     /// `sum(|x|^p)^(1/p)` over dimensions; the largest `|x|` if `p` is infinite. Its gradient is 0 where it is 0.
     ///
     /// # Errors
-    /// If it is not a float tensor, a dimension is out of range or given twice, or `p` is not positive.
+    /// If it is not a float tensor, a dimension is out of range or given twice, or `p` is below 1.
     pub fn norm(&self, p: f64, dims: &[isize], keepdim: bool) -> Result<Tensor> {
         moments::norm("norm", self, p, dims, keepdim)
     }

@@ -10,6 +10,7 @@ use crate::device::Kind;
 use crate::kernels::reduce as kernels;
 use crate::kernels::reduce::{Axis, Fold};
 use crate::layout::{Dims, Layout};
+use crate::ops::rows::{narrowed, wide};
 use crate::ops::{elementwise, scan, view};
 use crate::{DType, Error, Result, Tensor};
 
@@ -169,15 +170,16 @@ pub(crate) fn prod(op: &'static str, x: &Tensor, dims: &[isize], keepdim: bool) 
     }
     let plan = Plan::new(op, x, dims, keepdim)?;
     let out = fold(op, Fold::Prod, x, &plan, 1.0)?;
-    let saved = x.detach();
+    let (saved, dtype) = (x.detach(), x.dtype());
     Ok(record(op, out, &[x], move |dy, _| {
         // The product of all others, without division: of those before, times of those behind.
+        let (saved, dy) = (wide(&saved)?, wide(dy)?);
         let shape = saved.dims();
         let (rows, back) = rows_of(op, &saved, &plan)?;
         let before = scan::run(op, &rows, 1, scan::Scan { product: true, exclusive: true, reverse: false })?;
         let behind = scan::run(op, &rows, 1, scan::Scan { product: true, exclusive: true, reverse: true })?;
         let others = back.restore(&before.mul(&behind)?)?;
-        Ok(vec![Some(others.mul(&spread(dy, &plan, shape)?)?)])
+        Ok(vec![Some(narrowed(&others.mul(&spread(&dy, &plan, shape)?)?, dtype)?)])
     }))
 }
 

@@ -2,13 +2,28 @@
 
 use super::{Fold, Plan, fold, spread};
 use crate::autograd::record;
-use crate::layout::Dims;
-use crate::{DType, Error, Result, Tensor};
+use crate::ops::rows::{narrowed, wide};
+use crate::{Error, Result, Tensor};
 
-/// Computes halves in f32: hands `f` the widened tensor and returns its result in the dtype of `x`.
-fn widened(x: &Tensor, f: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
-    let x = x.detach();
-    if x.dtype().is_half() { f(&x.cast(DType::F32)?)?.cast(x.dtype()) } else { f(&x) }
+/// Below every useful number, yet finite.
+const LOWEST: f64 = -3e38;
+
+/// Records an operation that computes in f32 what is stored in half precision. `backward` gets the widened input and gradient,
+/// and the result before it was rounded.
+fn recorded<F>(
+    op: &'static str,
+    x: &Tensor,
+    forward: impl FnOnce(&Tensor) -> Result<Tensor>,
+    backward: F,
+) -> Result<Tensor>
+where
+    F: Fn(&Tensor, &Tensor, &Tensor) -> Result<Tensor> + Send + Sync + 'static,
+{
+    let y = forward(&wide(x)?)?;
+    let (saved, dtype) = (x.detach(), x.dtype());
+    Ok(record(op, narrowed(&y, dtype)?, &[x], move |dy, _| {
+        Ok(vec![Some(narrowed(&backward(&wide(&saved)?, &y, &wide(dy)?)?, dtype)?)])
+    }))
 }
 
 /// `x - mean(x)` over the dimensions of `plan`. Subtracting first keeps the small difference of large numbers exact.
@@ -34,12 +49,11 @@ pub(crate) fn var(op: &'static str, x: &Tensor, dims: &[isize], correction: f64,
     x.expect_float(op)?;
     let plan = Plan::new(op, x, dims, keepdim)?;
     let free = degrees(op, &plan, correction)?;
-    let out = widened(x, |x| variance(op, x, &plan, free))?;
-    let saved = x.detach();
-    Ok(record(op, out, &[x], move |dy, _| {
-        let dx = centred(op, &saved, &plan)?.mul(&spread(&dy.mul_scalar(2.0 / free)?, &plan, saved.dims())?)?;
-        Ok(vec![Some(dx)])
-    }))
+    let forward = |x: &Tensor| variance(op, x, &plan, free);
+    let saved = plan.clone();
+    recorded(op, x, forward, move |x, _, dy| {
+        centred(op, x, &saved)?.mul(&spread(&dy.mul_scalar(2.0 / free)?, &saved, x.dims())?)
+    })
 }
 
 /// The gradient of a deviation of 0 is 0.
@@ -47,12 +61,12 @@ pub(crate) fn std(op: &'static str, x: &Tensor, dims: &[isize], correction: f64,
     x.expect_float(op)?;
     let plan = Plan::new(op, x, dims, keepdim)?;
     let free = degrees(op, &plan, correction)?;
-    let out = widened(x, |x| variance(op, x, &plan, free)?.sqrt())?;
-    let (saved, std) = (x.detach(), out.clone());
-    Ok(record(op, out, &[x], move |dy, _| {
-        let scale = divided(dy, &std)?.mul_scalar(1.0 / free)?;
-        Ok(vec![Some(centred(op, &saved, &plan)?.mul(&spread(&scale, &plan, saved.dims())?)?)])
-    }))
+    let forward = |x: &Tensor| variance(op, x, &plan, free)?.sqrt();
+    let saved = plan.clone();
+    recorded(op, x, forward, move |x, std, dy| {
+        let scale = divided(dy, std)?.mul_scalar(1.0 / free)?;
+        centred(op, x, &saved)?.mul(&spread(&scale, &saved, x.dims())?)
+    })
 }
 
 /// `a / b`, and 0 where `b` is 0.
@@ -61,53 +75,47 @@ pub(crate) fn divided(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     a.div(&b.masked_fill(&zero, 1.0)?)?.masked_fill(&zero, 0.0)
 }
 
-/// `ln(sum(exp(x)))`, safe for any size of `x`. Of -inf alone it is -inf, with a gradient of 0.
+/// `ln(sum(exp(x)))`, safe for any size of `x`. Of -inf alone it is below every useful number, with a gradient of 0.
 pub(crate) fn logsumexp(op: &'static str, x: &Tensor, dims: &[isize], keepdim: bool) -> Result<Tensor> {
     x.expect_float(op)?;
     let plan = Plan::new(op, x, dims, keepdim)?;
     plan.expect_elements(op, x)?;
-    let out = widened(x, |x| {
+    let forward = |x: &Tensor| {
         // A finite maximum also where all are -inf: -inf minus -inf would not be a number.
-        let max = fold(op, Fold::Max, x, &plan, 1.0)?.clamp(Some(-3e38), None)?;
+        let max = fold(op, Fold::Max, x, &plan, 1.0)?.clamp(Some(LOWEST), None)?;
         let terms = x.sub(&spread(&max, &plan, x.dims())?)?.exp()?;
         fold(op, Fold::Sum, &terms, &plan, 1.0)?.log()?.add(&max)
-    })?;
-    let (saved, lse) = (x.detach(), out.clone());
-    Ok(record(op, out, &[x], move |dy, _| {
-        let finite = lse.clamp(Some(-3e38), None)?;
-        let share = saved.sub(&spread(&finite, &plan, saved.dims())?)?.exp()?;
-        Ok(vec![Some(share.mul(&spread(dy, &plan, saved.dims())?)?)])
-    }))
+    };
+    let saved = plan.clone();
+    recorded(op, x, forward, move |x, lse, dy| {
+        let lse = lse.clamp(Some(LOWEST), None)?;
+        x.sub(&spread(&lse, &saved, x.dims())?)?.exp()?.mul(&spread(dy, &saved, x.dims())?)
+    })
 }
 
-/// The p-norm, `p > 0` or infinite. The gradient of a norm of 0 is 0; equal maxima share that of the infinite norm.
+/// The p-norm, `p >= 1` or infinite. The gradient of a norm of 0 is 0; equal maxima share that of the infinite norm.
 pub(crate) fn norm(op: &'static str, x: &Tensor, p: f64, dims: &[isize], keepdim: bool) -> Result<Tensor> {
     x.expect_float(op)?;
-    if p.is_nan() || p <= 0.0 {
-        return Err(Error::argument(op, format!("p is {p}, expected a positive number or infinity")));
+    if p.is_nan() || p < 1.0 {
+        return Err(Error::argument(op, format!("p is {p}, expected a number from 1 on, or infinity")));
     }
     if p.is_infinite() {
         return super::extreme(op, Fold::Max, &x.abs()?, dims, keepdim);
     }
     let plan = Plan::new(op, x, dims, keepdim)?;
-    let out = widened(x, |x| match p {
+    let forward = |x: &Tensor| match p {
         1.0 => fold(op, Fold::SumAbs, x, &plan, 1.0),
         2.0 => fold(op, Fold::SumSquares, x, &plan, 1.0)?.sqrt(),
         _ => fold(op, Fold::Sum, &x.abs()?.pow_scalar(p)?, &plan, 1.0)?.pow_scalar(1.0 / p),
-    })?;
-    let (saved, norm) = (x.detach(), out.clone());
-    Ok(record(op, out, &[x], move |dy, _| {
-        let wide = |t: &Tensor, shape: Dims| spread(t, &plan, shape);
-        let shape = saved.dims();
-        let dx = match p {
-            1.0 => saved.sign()?.mul(&wide(dy, shape)?)?,
-            2.0 => saved.mul(&wide(&divided(dy, &norm)?, shape)?)?,
+    };
+    let saved = plan.clone();
+    recorded(op, x, forward, move |x, norm, dy| {
+        let spread = |t: &Tensor| spread(t, &saved, x.dims());
+        match p {
+            1.0 => x.sign()?.mul(&spread(dy)?),
+            2.0 => x.mul(&spread(&divided(dy, norm)?)?),
             // sign(x) (|x| / norm)^(p-1) dy: the quotient is at most 1, so that nothing overflows.
-            _ => {
-                let share = divided(&saved.abs()?, &wide(&norm, shape)?)?.pow_scalar(p - 1.0)?;
-                share.mul(&saved.sign()?)?.mul(&wide(dy, shape)?)?
-            }
-        };
-        Ok(vec![Some(dx)])
-    }))
+            _ => divided(&x.abs()?, &spread(norm)?)?.pow_scalar(p - 1.0)?.mul(&x.sign()?)?.mul(&spread(dy)?),
+        }
+    })
 }
