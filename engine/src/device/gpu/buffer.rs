@@ -9,6 +9,7 @@ use super::guard::{GUARD_BYTES, GUARD_WORD};
 use super::pool::{Guarded, Physical, Pool, size_class};
 use super::status::{caught, kernel_error};
 use super::{Gpu, lock};
+use crate::device::unique_id;
 use crate::{Error, Result};
 
 /// Bytes that one upload hands to the driver before it waits for them: it holds a copy of them until then.
@@ -69,7 +70,7 @@ impl Gpu {
         let physical = self.physical(op, end + GUARD_BYTES)?;
         let mut whole = GpuBuffer { pool: self.pool.clone(), bytes: physical.bytes, physical };
         self.fill(&whole, GUARD_WORD)?;
-        self.pool.guard(Guarded { op, physical: whole.physical.clone(), end });
+        self.pool.guard(Guarded { op, physical: whole.physical.clone(), end, serial: unique_id() });
         whole.bytes = bytes;
         Ok(Arc::new(whole))
     }

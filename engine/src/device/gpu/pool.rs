@@ -55,6 +55,8 @@ pub(super) struct Guarded {
     pub physical: Arc<Physical>,
     /// Where the guard begins.
     pub end: u64,
+    /// Tells this allocation from another of the same memory.
+    pub serial: u64,
 }
 
 #[derive(Default)]
@@ -158,7 +160,7 @@ impl Pool {
     /// Operation, buffer and place of the guard of every live guarded buffer.
     pub fn guarded(&self) -> Vec<Guarded> {
         let state = lock(&self.0);
-        let copy = |g: &Guarded| Guarded { op: g.op, physical: g.physical.clone(), end: g.end };
+        let copy = |g: &Guarded| Guarded { op: g.op, physical: g.physical.clone(), end: g.end, serial: g.serial };
         state.guarded.values().map(copy).collect()
     }
 }

@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use proptest::prelude::*;
 use wgrad::{DType, Device, Element, Tensor};
-use wgrad_tests::{Input, assert_equal, each_device, expect_error, gradcheck, same_on_devices, strategy};
+use wgrad_tests::{Input, View, assert_equal, each_device, expect_error, gradcheck, same_on_devices, strategy};
 
 const DTYPES: [DType; 6] = [DType::F32, DType::F16, DType::BF16, DType::I32, DType::U32, DType::Bool];
 
@@ -133,15 +133,33 @@ fn gradients_of_slices() {
     }
 }
 
+/// Where in the stored values each element of an operand with at most one view stands, worked out index by index.
+fn indices(input: &Input, shape: &[usize]) -> impl Iterator<Item = usize> {
+    let strides: Vec<usize> = (0..input.shape.len()).map(|d| input.shape[d + 1..].iter().product()).collect();
+    let (view, stored, shape) = (input.views.first().cloned(), input.shape.clone(), shape.to_vec());
+    (0..shape.iter().product()).map(move |element| {
+        let at: Vec<usize> =
+            (0..shape.len()).map(|d| element / shape[d + 1..].iter().product::<usize>() % shape[d]).collect();
+        let of = |d: usize| match &view {
+            Some(View::Permute(axes)) => axes.iter().position(|&axis| axis == d as isize).map_or(0, |to| at[to]),
+            Some(View::Slice(dim, start, _, step)) if *dim == d as isize => start + at[d] * step,
+            Some(View::Expand(_)) if stored[d] == 1 => 0,
+            _ => at[d],
+        };
+        (0..stored.len()).map(|d| of(d) * strides[d]).sum()
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
     fn any_view_copies(input in strategy::shape_with_zero(0..=6).prop_flat_map(|s| strategy::viewed(s, Input::normal))) {
-        let on_host = input.operand(&input.stored(&Device::cpu(), DType::F32).unwrap().detach()).unwrap();
-        let mut want = Vec::new();
-        let values = on_host.to_f64_vec().unwrap();
-        want.extend(values);
+        each_device(|device| {
+            let operand = input.operand(&input.stored(device, DType::F32).unwrap().detach()).unwrap();
+            let want: Vec<f64> = indices(&input, operand.shape()).map(|i| f64::from(input.values[i] as f32)).collect();
+            assert_equal("copy", &operand.copy().unwrap().to_f64_vec().unwrap(), &want);
+        });
         same_on_devices("copy", std::slice::from_ref(&input), |x| x[0].copy());
         gradcheck("copy", &[input], |x| x[0].copy());
     }
