@@ -4,11 +4,18 @@
 //! whose name starts so. What the engine does not offer is listed as unsupported; with `WGRAD_GOLDEN_STRICT=1` it fails.
 
 mod args;
+mod attention;
+mod bert;
 mod elementwise;
 mod fixture;
 mod index;
+mod loss;
+mod matmul;
 mod models;
+mod norm;
 mod ops;
+mod optim;
+mod reduce;
 mod report;
 mod view;
 

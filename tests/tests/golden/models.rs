@@ -9,6 +9,7 @@ use wgrad::{Device, Tensor};
 use wgrad_tests::compare;
 
 use crate::args::Unsupported;
+use crate::bert;
 use crate::fixture::{Entry, Fallible, ModelCase, Store, Tensors, folder};
 use crate::ops::same;
 use crate::report::{Report, selected};
@@ -27,8 +28,12 @@ pub type Inputs = BTreeMap<String, Tensor>;
 /// Loads the model in a folder to a device and runs it.
 type Model = fn(&Path, &Inputs, &Device) -> Fallible<Answer>;
 
-fn find(_class: &str) -> Option<Model> {
-    None
+fn find(class: &str) -> Option<Model> {
+    let model: Model = match class {
+        "BertForMaskedLM" => bert::masked_lm,
+        _ => return None,
+    };
+    Some(model)
 }
 
 /// Runs every model on a device.

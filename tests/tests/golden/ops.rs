@@ -10,11 +10,22 @@ use wgrad_tests::{Tolerance, compare};
 use crate::args::{Args, Op, Unsupported};
 use crate::fixture::{Case, Entry, Fallible, Ops, Store, Tensors, folder};
 use crate::report::{Report, first_of_each, selected};
-use crate::{elementwise, index, view};
+use crate::{attention, elementwise, index, loss, matmul, norm, optim, reduce, view};
 
 /// How to run an operation.
 fn find(op: &str) -> Option<Op> {
-    [elementwise::find, index::find, view::find].iter().find_map(|find| find(op))
+    let families = [
+        attention::find,
+        elementwise::find,
+        index::find,
+        loss::find,
+        matmul::find,
+        norm::find,
+        optim::find,
+        reduce::find,
+        view::find,
+    ];
+    families.iter().find_map(|find| find(op))
 }
 
 /// Runs all cases on a device, or the first of each operation.
