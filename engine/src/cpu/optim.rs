@@ -75,10 +75,12 @@ fn adam<T: Float>(task: Task<'_, T>, factor: T) {
 fn sgd<T: Float>(task: Task<'_, T>, factor: T) {
     let [rate, momentum, nesterov, l2, ..] = task.scalars.map(T::of);
     let [buffer, _] = task.states;
+    let ahead = nesterov != T::zero();
     for ((p, b), &g) in task.value.iter_mut().zip(buffer).zip(task.gradient) {
         let g = g * factor + l2 * *p;
         *b = momentum * *b + g;
-        *p = *p - rate * (*b + nesterov * (g + momentum * *b - *b));
+        let pull = if ahead { g + momentum * *b } else { *b };
+        *p = *p - rate * pull;
     }
 }
 

@@ -73,11 +73,11 @@ impl Snapshot<'_> {
         fs::create_dir(folder).map_err(|e| Error::file(folder, e))?;
         let tensors = |name: &str, tensors: &[(String, Tensor)]| {
             let path = folder.join(name);
-            write_new(&path, |file| write_to(&path, file, tensors))
+            write_new(&path, &path, |file| write_to(&path, file, tensors))
         };
         let bytes = |name: &str, bytes: &[u8]| {
             let path = folder.join(name);
-            write_new(&path, |file| file.write_all(bytes).map_err(|e| Error::file(&path, e)))
+            write_new(&path, &path, |file| file.write_all(bytes).map_err(|e| Error::file(&path, e)))
         };
         let model = self.module.named_parameters().into_iter().map(|(name, p)| (name, p.tensor().detach()));
         tensors(MODEL, &model.collect::<Vec<_>>())?;

@@ -19,7 +19,7 @@ pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
 pub(super) fn replace(path: &Path, content: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
     let name = path.file_name().ok_or_else(|| Error::file(path, "is not the name of a file"))?;
     let temporary = path.with_file_name(format!(".{}.{}", name.to_string_lossy(), temporary_suffix()));
-    let written = write_new(&temporary, content)
+    let written = write_new(&temporary, path, content)
         .and_then(|()| fs::rename(&temporary, path).map_err(|e| Error::file(path, e)))
         .and_then(|()| sync_folder(folder_of(path)));
     if written.is_err() {
@@ -29,11 +29,11 @@ pub(super) fn replace(path: &Path, content: impl FnOnce(&mut File) -> Result<()>
     written
 }
 
-/// Writes a new file and waits until it is on the disk.
-pub(super) fn write_new(path: &Path, content: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
-    let mut file = File::create(path).map_err(|e| Error::file(path, e))?;
+/// Writes a new file and waits until it is on the disk. Errors name the file that it is to become.
+pub(super) fn write_new(path: &Path, named: &Path, content: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
+    let mut file = File::create(path).map_err(|e| Error::file(named, e))?;
     content(&mut file)?;
-    file.sync_all().map_err(|e| Error::file(path, e))
+    file.sync_all().map_err(|e| Error::file(named, e))
 }
 
 /// Makes renames and new names inside a folder durable, where the system has a call for that.

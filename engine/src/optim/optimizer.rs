@@ -162,7 +162,8 @@ impl Optimizer {
 
     /// Factor and norm of gradients that are `scale` times too large.
     fn norm(&self, found: &[Found], scale: f64) -> Result<Tensor> {
-        let max_norm = self.max_norm.unwrap_or(f64::from(f32::MAX));
+        // Far from where the kernel's f32 would overflow when it divides by a small norm.
+        let max_norm = self.max_norm.unwrap_or(f64::INFINITY).min(1e30);
         match self.device.gpu_ref() {
             Some(_) => {
                 let ranges: Vec<_> = self.flats.iter().zip(found).flat_map(|(flat, f)| flat.gathered(f)).collect();

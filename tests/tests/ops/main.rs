@@ -8,6 +8,7 @@ mod index;
 mod io;
 mod join;
 mod matmul;
+mod nn;
 mod norm;
 mod optim;
 mod random;
