@@ -72,13 +72,7 @@ impl Layout {
     /// Row-major layout from the start of a buffer. An overflowing element count is an error.
     pub fn contiguous(op: &'static str, shape: &[usize]) -> Result<Self> {
         let shape = Dims::new(op, shape)?;
-        let mut count = 1usize;
-        for &size in shape.iter() {
-            count = count
-                .checked_mul(size.max(1))
-                .filter(|&n| n <= isize::MAX as usize / 8)
-                .ok_or_else(|| Error::shape(op, format!("shape {shape:?} has too many elements")))?;
-        }
+        count(op, shape)?;
         Ok(Self::row_major(shape))
     }
 
@@ -151,6 +145,7 @@ impl Layout {
                 _ => 0,
             };
         }
+        count(op, target)?;
         Ok(Layout { shape: target, strides, offset: self.offset })
     }
 
@@ -238,6 +233,14 @@ impl Layout {
     }
 }
 
+/// Number of elements; more than memory can address are an error.
+fn count(op: &'static str, shape: Dims) -> Result<usize> {
+    let product = shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size.max(1)));
+    let fits = product.filter(|&n| n <= isize::MAX as usize / 8);
+    fits.ok_or_else(|| Error::shape(op, format!("shape {shape:?} has too many elements")))?;
+    Ok(shape.elements())
+}
+
 /// The shape that two shapes broadcast to.
 pub(crate) fn broadcast_shape(op: &'static str, a: &[usize], b: &[usize]) -> Result<Dims> {
     let rank = a.len().max(b.len());
@@ -252,6 +255,7 @@ pub(crate) fn broadcast_shape(op: &'static str, a: &[usize], b: &[usize]) -> Res
             _ => return Err(Error::shape(op, format!("shapes {a:?} and {b:?} do not broadcast"))),
         };
     }
+    count(op, out)?;
     Ok(out)
 }
 

@@ -62,6 +62,9 @@ pub(crate) struct CpuMemory {
     pub limit: AtomicU64,
 }
 
+/// Bytes from which an allocation is tried before it is made.
+const PROBED: usize = 1 << 28;
+
 impl CpuMemory {
     fn add(&self, bytes: u64) {
         let live = self.live.fetch_add(bytes, Ordering::Relaxed) + bytes;
@@ -69,11 +72,17 @@ impl CpuMemory {
         self.allocations.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Errs if `bytes` more would pass the limit.
+    /// Errs if `bytes` more would pass the limit, or cannot be had at all. Where an operation's output is not about as large
+    /// as its inputs, it asks here first: a failed allocation of a `Vec` would end the process.
     pub fn check(&self, op: &'static str, bytes: u64) -> Result<()> {
         let limit = self.limit.load(Ordering::Relaxed);
         let in_use = self.live.load(Ordering::Relaxed);
-        if limit > 0 && in_use.saturating_add(bytes) > limit {
+        let too_much = limit > 0 && in_use.saturating_add(bytes) > limit;
+        let refused = || {
+            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+            bytes > PROBED && Vec::<u8>::new().try_reserve_exact(bytes).is_err()
+        };
+        if too_much || refused() {
             return Err(Error::OutOfMemory { op, requested: bytes, in_use, limit });
         }
         Ok(())

@@ -49,12 +49,14 @@ fn main(
     }
     sum = row_sum(sum, local);
     let scale = select(1.0 / sum, 0.0, masked);
-    let shift = select(highest + log(sum), 0.0, masked);
+    // Subtracted one after the other: their sum would lose the digits of the logarithm where logits are large.
+    let shift = select(highest, 0.0, masked);
+    let log_sum = select(log(sum), 0.0, masked);
 
     for (var k = lane; k < cols; k += LANES) {
         let v = load_x(base + k);
         if (LOG != 0u) {
-            y[row * p.cols + k] = v - shift;
+            y[row * p.cols + k] = (v - shift) - log_sum;
         } else {
             y[row * p.cols + k] = exp(max(v, LOWEST) - highest) * scale;
         }

@@ -59,9 +59,9 @@ pub(crate) fn forward(op: &'static str, log: bool, x: &Tensor, rows: usize, cols
             let x = &x[row * cols..][..cols];
             if log {
                 let (highest, log_sum) = log_sum(x);
-                let masked = highest == T::neg_infinity();
-                let shift = if masked { T::zero() } else { highest + log_sum };
-                y.iter_mut().zip(x).for_each(|(y, &v)| *y = v - shift);
+                let highest = if highest == T::neg_infinity() { T::zero() } else { highest };
+                // One after the other: their sum would lose the digits of the logarithm where logits are large.
+                y.iter_mut().zip(x).for_each(|(y, &v)| *y = (v - highest) - log_sum);
                 return;
             }
             let highest = max(x);

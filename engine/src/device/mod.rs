@@ -158,6 +158,15 @@ impl Device {
         Ok(())
     }
 
+    /// Errs if a tensor of this size can be known not to fit, before anything is allocated.
+    pub(crate) fn expect_room(&self, op: &'static str, elements: usize, dtype: DType) -> Result<()> {
+        self.expect_dtype(op, dtype)?;
+        match &self.0.kind {
+            Kind::Cpu(memory) => memory.check(op, (elements as u64).saturating_mul(dtype.size() as u64)),
+            Kind::Gpu(_) => Ok(()),
+        }
+    }
+
     /// Wraps host data for the CPU device.
     pub(crate) fn cpu_buffer(&self, op: &'static str, data: CpuData) -> Result<Arc<CpuBuffer>> {
         match &self.0.kind {

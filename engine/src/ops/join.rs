@@ -71,6 +71,9 @@ pub(crate) fn stack(parts: &[&Tensor], dim: isize) -> Result<Tensor> {
     }
     let rank = first.rank() as isize + 1;
     let at = if dim < 0 { dim + rank } else { dim };
+    if at < 0 || at >= rank {
+        return Err(Error::Dim { op, dim, rank: rank as usize });
+    }
     let wide: Vec<Tensor> = parts.iter().map(|part| part.unsqueeze(at)).collect::<Result<_>>()?;
     concat(op, &wide.iter().collect::<Vec<_>>(), at)
 }

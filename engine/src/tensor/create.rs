@@ -1,6 +1,6 @@
 //! Making tensors.
 
-use crate::layout::{Dims, Layout};
+use crate::layout::Layout;
 use crate::ops::elementwise;
 use crate::storage::{Element, Storage};
 use crate::{DType, Device, Error, Result, Tensor};
@@ -48,7 +48,7 @@ impl Tensor {
     /// # Errors
     /// If the device cannot hold the dtype or the size.
     pub fn full(value: f64, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
-        elementwise::full("full", value, Dims::new("full", shape)?, dtype, device)
+        elementwise::full("full", value, Layout::contiguous("full", shape)?.shape, dtype, device)
     }
 
     /// A tensor of zeros.

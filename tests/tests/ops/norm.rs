@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 use wgrad::{DType, Device, Result, Tensor, reference};
-use wgrad_tests::{Input, assert_close, each_device, expect_error, gradcheck, same_on_devices, strategy};
+use wgrad_tests::{
+    Input, assert_close, each_device, expect_error, gradcheck, same_on_devices, same_on_devices_within, strategy,
+};
 
 /// x behind a view, gain, bias.
 fn inputs(rows: usize, cols: usize, seed: u64) -> [Input; 3] {
@@ -52,7 +54,8 @@ proptest! {
         let inputs = inputs(rows, cols, seed);
         for (name, fused, composed) in NORMS {
             gradcheck(name, &inputs, fused);
-            same_on_devices(name, &inputs, fused);
+            // The gradient in a row of one element is 0, left of terms of 1 / sqrt(eps).
+            same_on_devices_within(if cols == 1 { 50.0 } else { 1.0 }, name, &inputs, fused);
             each_device(|device| {
                 let x: Vec<Tensor> = inputs.iter().map(|i| i.stored(device, DType::F32).unwrap()).collect();
                 // The views are made anew for each graph, since a backward pass releases its own.

@@ -202,7 +202,10 @@ fn dropout_and_its_gradient() {
 #[test]
 fn nothing_to_draw() {
     each_device(|device| {
-        assert_eq!(Tensor::uniform(0.0, 1.0, &[0, 3], DType::F32, device).unwrap().to_vec::<f32>().unwrap(), [0.0f32; 0]);
+        assert_eq!(
+            Tensor::uniform(0.0, 1.0, &[0, 3], DType::F32, device).unwrap().to_vec::<f32>().unwrap(),
+            [0.0f32; 0]
+        );
         let none = Tensor::zeros(&[0], DType::F32, device).unwrap();
         assert_eq!(none.dropout(0.5).unwrap().shape(), [0]);
     });

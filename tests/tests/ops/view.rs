@@ -71,6 +71,10 @@ fn impossible_views_are_named() {
     expect_error(x.flatten(1, 0), &["flatten"]);
     expect_error(Tensor::zeros(&[1; 9], DType::F32, &Device::cpu()), &["rank 9", "maximum of 8"]);
     expect_error(Tensor::zeros(&[usize::MAX, 2], DType::F32, &Device::cpu()), &["too many"]);
+    let huge = Tensor::ones(&[1], DType::F32, &Device::cpu()).unwrap().expand(&[1 << 50]).unwrap();
+    expect_error(huge.copy(), &["copy", "out of memory"]);
+    expect_error(Tensor::zeros(&[1 << 50], DType::F32, &Device::cpu()), &["full", "out of memory"]);
+    expect_error(huge.expand(&[1 << 20, 1 << 50]), &["expand", "too many"]);
     expect_error(Tensor::from_slice(&[1.0f32; 5], &[2, 3], &Device::cpu()), &["5 values", "[2, 3]"]);
     expect_error(x.to_vec::<i32>(), &["to_vec", "f32"]);
     expect_error(x.item(), &["item", "[2, 3]"]);

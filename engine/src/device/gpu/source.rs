@@ -18,7 +18,11 @@ pub(crate) enum ParamsIn {
 /// The WGSL that the engine compiles for `kernel` with these element types, for tools and tests that look at shaders.
 #[doc(hidden)]
 pub fn shader_source(kernel: &str, elems: &[(&str, DType)], immediates: bool) -> Result<String> {
-    let has_params = wgrad_shaders::source(kernel).is_some_and(|text| text.lines().any(|l| l.trim() == PARAMS_LINE));
+    // The line may stand in an imported file.
+    let mut lines = Vec::new();
+    let fail = |message: String| Error::Kernel { kernel: kernel.to_string(), message };
+    import(kernel, &|name| wgrad_shaders::source(name), &mut BTreeSet::new(), &mut lines).map_err(fail)?;
+    let has_params = lines.iter().any(|line| line.trim() == PARAMS_LINE);
     let params = match (has_params, immediates) {
         (false, _) => ParamsIn::Nowhere,
         (true, true) => ParamsIn::Immediates,

@@ -9,6 +9,7 @@ use crate::{DType, Result, Tensor};
 
 /// A dense copy of any view.
 pub(crate) fn copy(op: &'static str, x: &Tensor) -> Result<Tensor> {
+    x.device().expect_room(op, x.elements(), x.dtype())?;
     let out = match x.device().kind() {
         Kind::Cpu(_) => cpu::copy(op, &x.detach())?,
         Kind::Gpu(_) => kernels::copy(op, &x.detach())?,

@@ -18,7 +18,7 @@ use crate::{DType, Device, Result, Tensor};
 
 /// A dense tensor of one value.
 pub(crate) fn full(op: &'static str, value: f64, shape: Dims, dtype: DType, device: &Device) -> Result<Tensor> {
-    device.expect_dtype(op, dtype)?;
+    device.expect_room(op, shape.elements(), dtype)?;
     match device.kind() {
         Kind::Cpu(_) => cpu::full(op, value, shape, dtype, device),
         Kind::Gpu(_) => kernels::full(op, value, shape, dtype, device),
@@ -27,7 +27,7 @@ pub(crate) fn full(op: &'static str, value: f64, shape: Dims, dtype: DType, devi
 
 /// `start + i`, one dimension.
 pub(crate) fn arange(op: &'static str, start: i64, n: usize, dtype: DType, device: &Device) -> Result<Tensor> {
-    device.expect_dtype(op, dtype)?;
+    device.expect_room(op, n, dtype)?;
     let shape = Dims::new(op, &[n])?;
     match device.kind() {
         Kind::Cpu(_) => cpu::arange(op, start, shape, dtype, device),
