@@ -103,6 +103,9 @@ fn pad_dim(op: &'static str, x: &Tensor, d: usize, before: isize, after: isize, 
     };
     let x = view::slice(op, x, d as isize, start, stop, 1)?;
     let (size, before, after) = (stop - start, before.max(0) as usize, after.max(0) as usize);
+    let mut padded = x.dims();
+    padded[d] = size.saturating_add(before).saturating_add(after);
+    Layout::contiguous(op, &padded)?;
     if let PadMode::Constant(value) = mode {
         let filler = |n: usize| {
             let mut shape = x.dims();

@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 use wgrad::{DType, Device, Tensor, reference};
-use wgrad_tests::{Input, assert_close, each_device, expect_error, gradcheck, same_on_devices, strategy};
+use wgrad_tests::{
+    Input, assert_close, each_device, expect_error, gradcheck, same_on_devices, same_on_devices_within, strategy,
+};
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(12) })]
@@ -14,8 +16,9 @@ proptest! {
         gradcheck("softmax", &input, |x| x[0].softmax(dim));
         gradcheck("log_softmax", &input, |x| x[0].log_softmax(dim));
         gradcheck("softmax from primitives", &input, |x| reference::softmax(false, &x[0], dim));
-        same_on_devices("softmax", &input, |x| x[0].softmax(dim));
-        same_on_devices("log_softmax", &input, |x| x[0].log_softmax(dim));
+        // Where a view repeats one element, its gradient is what is left of many terms.
+        same_on_devices_within(20.0, "softmax", &input, |x| x[0].softmax(dim));
+        same_on_devices_within(20.0, "log_softmax", &input, |x| x[0].log_softmax(dim));
         each_device(|device| {
             let x = input[0].operand(&input[0].stored(device, DType::F32).unwrap()).unwrap();
             for log in [false, true] {
