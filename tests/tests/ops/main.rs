@@ -1,5 +1,8 @@
 //! Every operation: values, gradients, device against device, bad input. A module for each family.
 
+// The compiler checks through all of wgpu whether a parameter may go to another thread.
+#![recursion_limit = "256"]
+
 mod attention;
 mod autograd;
 mod cross_entropy;

@@ -206,6 +206,31 @@ fn tensors_in_hand_never_change() {
 }
 
 #[test]
+fn steps_take_no_new_memory() {
+    if wgrad_tests::gpu().is_none() {
+        return;
+    }
+    // A device of its own: other tests use the memory of the shared one at the same time.
+    let device = Device::software().unwrap();
+    let n = 100_000;
+    let param = Param::new(&Tensor::zeros(&[n], DType::F32, &device).unwrap()).unwrap();
+    let gradients = gradients(&[param.clone()], &[Some(vec![1.0; n])]);
+    let optimizer = Optimizer::new(Rule::AdamW(Adam::default()), 0.1, vec![Group::new(named(&[param.clone()]))]);
+    let mut optimizer = optimizer.unwrap().with_max_norm(1.0).unwrap();
+    optimizer.step(&gradients).unwrap();
+    let peak = device.memory().peak_bytes;
+    for _ in 0..5 {
+        optimizer.step(&gradients).unwrap();
+    }
+    assert_eq!(device.memory().peak_bytes, peak);
+    let held = param.tensor();
+    optimizer.step(&gradients).unwrap();
+    let live = device.memory().live_bytes;
+    drop(held);
+    assert!(live - device.memory().live_bytes >= 4 * n as u64, "the held tensor was not given a buffer of its own");
+}
+
+#[test]
 fn values_set_from_outside_are_taken_in() {
     each_device(|device| {
         for dtype in [DType::F32, DType::F16] {
