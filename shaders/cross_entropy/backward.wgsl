@@ -1,4 +1,4 @@
-// The gradient of softmax cross-entropy (see forward.wgsl) from the logits x [rows, classes], the saved stats [4, rows] and the
+// The gradient of softmax cross-entropy (see forward.wgsl) from the logits x [rows, classes], the saved stats [5, rows] and the
 // gradient g [rows] of each row's loss, for all elements in one pass:
 //
 //   dx_c = g (mass softmax(x)_c - (1 - e) w_t [c = t] - e / classes w_c)
@@ -43,16 +43,18 @@ fn main(
     let row = group * (WORKGROUP / LANES) + local / LANES;
     if (row < p.rows) {
         let wanted = targets[p.target_offset + row];
-        let lse = stats[p.rows + row];
-        let mass = stats[3u * p.rows + row];
-        let direct = (1.0 - p.smoothing) * stats[2u * p.rows + row];
+        let highest = stats[p.rows + row];
+        let log_sum = stats[2u * p.rows + row];
+        let mass = stats[4u * p.rows + row];
+        let direct = (1.0 - p.smoothing) * stats[3u * p.rows + row];
         // An ignored row has no mass.
         let share = select(0.0, p.smoothing / f32(p.classes), mass != 0.0);
         let gradient = g[p.g_offset + row];
         for (var c = lane; c < p.classes; c += LANES) {
             let v = load_x(p.x_offset + row * p.classes + c);
             let hit = select(0.0, direct, c == wanted);
-            dx[row * p.classes + c] = gradient * (mass * exp(max(v, -3e38) - lse) - hit - share * weight_of(c));
+            let probability = exp((max(v, -3e38) - highest) - log_sum);
+            dx[row * p.classes + c] = gradient * (mass * probability - hit - share * weight_of(c));
         }
     }
 }

@@ -5,7 +5,8 @@
 //   loss = (1 - e) w_t (lse - x_t) + e / classes * sum_c w_c (lse - x_c)
 //   mass = (1 - e) w_t             + e / classes * sum_c w_c              (what the gradient multiplies softmax(x) with)
 //
-// stats: [4, rows], with loss, lse, w_t and mass. A row whose target is ignored has loss, weight and mass 0. A target that is no
+// stats: [5, rows], with loss, lse in two parts (the maximum, and ln(sum exp(x - maximum)): their sum would lose digits where
+// logits are large), w_t and mass. A row whose target is ignored has loss, weight and mass 0. A target that is no
 // class is noted and counts as ignored. LANES invocations work on one row.
 
 override WORKGROUP: u32 = 256u;
@@ -94,8 +95,9 @@ fn main(
             loss += kept * share * (weights * log_sum - below);
         }
         stats[row] = loss;
-        stats[p.rows + row] = highest + log_sum;
-        stats[2u * p.rows + row] = weight;
-        stats[3u * p.rows + row] = direct + kept * share * weights;
+        stats[p.rows + row] = highest;
+        stats[2u * p.rows + row] = log_sum;
+        stats[3u * p.rows + row] = weight;
+        stats[4u * p.rows + row] = direct + kept * share * weights;
     }
 }

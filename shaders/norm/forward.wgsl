@@ -48,13 +48,21 @@ fn main(
         }
         mean = row_sum(mean, local) / f32(p.cols);
     }
+    // The rounding of the mean is corrected: it would count where a row is constant, or far from zero.
+    var rest = 0.0;
     var squares = 0.0;
     for (var k = lane; k < cols; k += LANES) {
         let d = x[base + k] - mean;
+        rest += d;
         squares += d * d;
     }
-    squares = row_sum(squares, local);
-    let rstd = 1.0 / sqrt(squares / f32(p.cols) + p.eps);
+    squares = row_sum(squares, local) / f32(p.cols);
+    if (RMS == 0u) {
+        rest = row_sum(rest, local) / f32(p.cols);
+        mean += rest;
+        squares = max(squares - rest * rest, 0.0);
+    }
+    let rstd = 1.0 / sqrt(squares + p.eps);
 
     for (var k = lane; k < cols; k += LANES) {
         var v = (x[base + k] - mean) * rstd;

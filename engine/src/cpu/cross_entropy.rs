@@ -29,37 +29,37 @@ fn class_weight<'a, T: Float>(op: &'static str, problem: &'a Problem) -> Result<
     problem.class_weight.as_ref().map(|w| w.cpu_slice::<T>(op)).transpose()
 }
 
-/// `[4, rows]`: losses, logsumexps, weights of the targets, and what the gradient multiplies softmax with.
+/// `[5, rows]`: losses, maxima and logarithms of the sums (which together are the logsumexps), weights of the targets, and what
+/// the gradient multiplies softmax with.
 pub(crate) fn forward(op: &'static str, x: &Tensor, problem: &Problem) -> Result<Tensor> {
     fn run<T: Float>(op: &'static str, x: &Tensor, problem: &Problem) -> Result<Tensor> {
         let Problem { rows, classes, ignored, smoothing, .. } = *problem;
         let (targets, weight) = (targets(op, problem)?, class_weight::<T>(op, problem)?);
         let total = weight.map_or(classes as f64, |w| sum(w, |w| w));
         let (all, share) = (x.cpu_slice::<T>(op)?, smoothing / classes as f64);
-        let stats = |row: usize| -> [T; 4] {
+        let stats = |row: usize| -> [T; 5] {
             let x = &all[row * classes..][..classes];
             let (highest, log_sum) = log_sum(x);
-            let lse = highest + log_sum;
             if Some(targets[row]) == ignored {
-                return [T::zero(), lse, T::zero(), T::zero()];
+                return [T::zero(); 5];
             }
             let target = targets[row] as usize;
             let w = weight.map_or(1.0, |w| w[target].f64());
-            let log_sum = log_sum.f64();
-            let mut loss = (1.0 - smoothing) * w * (log_sum - (x[target] - highest).f64());
+            let log_s = log_sum.f64();
+            let mut loss = (1.0 - smoothing) * w * (log_s - (x[target] - highest).f64());
             if smoothing > 0.0 {
                 let below = match weight {
                     Some(w) => sum2(x, w, |v, w| w * (v - highest)),
                     None => sum(x, |v| v - highest),
                 };
-                loss += share * (total * log_sum - below);
+                loss += share * (total * log_s - below);
             }
-            [T::of(loss), lse, T::of(w), T::of((1.0 - smoothing) * w + share * total)]
+            [T::of(loss), highest, log_sum, T::of(w), T::of((1.0 - smoothing) * w + share * total)]
         };
         let batch = (8192 / classes.max(1)).max(1);
-        let by_row: Vec<[T; 4]> = (0..rows).into_par_iter().with_min_len(batch).map(stats).collect();
-        let out = (0..4).flat_map(|i| by_row.iter().map(move |row| row[i])).collect();
-        Tensor::from_cpu(op, out, Dims::new(op, &[4, rows])?, x.device())
+        let by_row: Vec<[T; 5]> = (0..rows).into_par_iter().with_min_len(batch).map(stats).collect();
+        let out = (0..5).flat_map(|i| by_row.iter().map(move |row| row[i])).collect();
+        Tensor::from_cpu(op, out, Dims::new(op, &[5, rows])?, x.device())
     }
     if x.dtype() == DType::F64 { run::<f64>(op, x, problem) } else { run::<f32>(op, x, problem) }
 }
@@ -76,7 +76,7 @@ pub(crate) fn backward(
         let (targets, weight) = (targets(op, problem)?, class_weight::<T>(op, problem)?);
         let (all, stats, g) = (x.cpu_slice::<T>(op)?, stats.cpu_slice::<T>(op)?, g.cpu_slice::<T>(op)?);
         let out = fill_rows(rows, classes, |row, dx: &mut [T]| {
-            let (lse, w, mass) = (stats[rows + row], stats[2 * rows + row], stats[3 * rows + row]);
+            let [highest, log_sum, w, mass] = [1, 2, 3, 4].map(|i| stats[i * rows + row]);
             if mass == T::zero() {
                 return;
             }
@@ -84,10 +84,14 @@ pub(crate) fn backward(
             let (scale, g) = (mass * g[row], g[row]);
             let share = T::of(smoothing / classes as f64) * g;
             match weight {
-                None => dx.iter_mut().zip(x).for_each(|(dx, &v)| *dx = scale * (v - lse).fast_exp() - share),
+                None => {
+                    dx.iter_mut().zip(x).for_each(|(dx, &v)| *dx = scale * ((v - highest) - log_sum).fast_exp() - share)
+                }
                 Some(weight) => {
                     let both = x.iter().zip(weight);
-                    dx.iter_mut().zip(both).for_each(|(dx, (&v, &w))| *dx = scale * (v - lse).fast_exp() - share * w);
+                    dx.iter_mut()
+                        .zip(both)
+                        .for_each(|(dx, (&v, &w))| *dx = scale * ((v - highest) - log_sum).fast_exp() - share * w);
                 }
             }
             if let Some(dx) = dx.get_mut(targets[row] as usize) {

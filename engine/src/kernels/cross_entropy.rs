@@ -15,7 +15,7 @@ fn weight_of<'a>(problem: &'a Problem, other: &'a Tensor) -> &'a Tensor {
 pub(crate) fn forward(op: &'static str, x: &Tensor, problem: &Problem) -> Result<Tensor> {
     let gpu = gpu_of(op, x)?;
     let Problem { rows, classes, .. } = *problem;
-    let stats = Tensor::gpu_uninit(op, Dims::new(op, &[4, rows])?, DType::F32, x.device())?;
+    let stats = Tensor::gpu_uninit(op, Dims::new(op, &[5, rows])?, DType::F32, x.device())?;
     let weight = weight_of(problem, x);
     let (fault, code) = gpu.fault(op, problem.targets.dtype() == DType::I32)?;
     size(op, rows * classes)?;

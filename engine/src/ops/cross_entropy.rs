@@ -129,7 +129,7 @@ pub(crate) fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &CrossEn
         Reduction::None => (losses, row_weight.clone()),
         Reduction::Sum => (reduce::sum(OP, &losses, &[], false)?, row_weight.clone()),
         Reduction::Mean => {
-            let kept = reduce::sum(OP, &weighted(rows(2)?)?, &[], false)?;
+            let kept = reduce::sum(OP, &weighted(rows(3)?)?, &[], false)?;
             let share = reduce::moments::divided(&kept.ones_like()?, &kept)?;
             let scale = match &row_weight {
                 Some(w) => w.mul(&share)?,

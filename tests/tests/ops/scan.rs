@@ -2,7 +2,10 @@
 
 use proptest::prelude::*;
 use wgrad::{DType, Device, Tensor};
-use wgrad_tests::{Input, assert_close, assert_equal, each_device, expect_error, gradcheck, same_on_devices, strategy};
+use wgrad_tests::{
+    Input, assert_close, assert_equal, each_device, expect_error, gradcheck, gradcheck_within, same_on_devices,
+    strategy,
+};
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(10) })]
@@ -14,7 +17,8 @@ proptest! {
         gradcheck("cumsum", &sums, |x| x[0].cumsum(dim));
         same_on_devices("cumsum", &sums, |x| x[0].cumsum(dim));
         let products = [strategy::view_of(&shape, &|shape, seed| Input::uniform(0.9, 1.1, shape, seed), seed)];
-        gradcheck("cumprod", &products, |x| x[0].cumprod(dim));
+        // Behind an expanded view it is a power with a large exponent, of strong curvature.
+        gradcheck_within(30.0, "cumprod", &products, |x| x[0].cumprod(dim));
         same_on_devices("cumprod", &products, |x| x[0].cumprod(dim));
     }
 }
