@@ -1,66 +1,85 @@
-// y[s, o, r, c] = base[o, r, c] + sum over part s of the entries e = order[starts[r]..starts[r + 1]] of src[o, e, c].
-// src: [outer, entries, inner]; base: [outer, rows, inner]; y: [splits][outer, rows, inner], parts padded to fours.
-// Every row sums its own entries in their order: no atomics, the same result each time. With few rows and many entries,
-// each row's entries are cut into `splits` parts, which fold.wgsl adds up. Each invocation writes four elements.
+// y[o, r, c] = base[o, r, c] + sum over the entries e = order[starts[r]..starts[r + 1]] of src[o, e, c].
+// src: [outer, entries, inner]; base, y: [outer, rows, inner]; blocks: [outer, entries / 64, inner], the sums that blocks.wgsl made.
+// Every row sums its own entries, in a fixed order: no atomics, and the same result each time. Whole blocks of a long row
+// are taken from `blocks`. Each invocation writes four elements.
 
 const WORKGROUP: u32 = 64u;
-// Whether `inner` and the offsets are multiples of 4, so that four elements have one row.
+const BLOCK: u32 = 64u;
+// Whether `inner` and the offset of src are multiples of 4, so that four elements have one row.
 override ALIGNED: bool = false;
 override HAS_BASE: bool = false;
+override HAS_BLOCKS: bool = false;
 
 alias T = f32;
 
 struct Params {
-    count: u32, // elements of a part of y
+    count: u32, // elements of y
     entries: u32,
     rows: u32,
     inner: u32,
     src_offset: u32,
     base_offset: u32,
     skip: u32, // a row to which nothing is added
-    splits: u32,
 }
 
 @group(0) @binding(0) var<storage, read> base: array<vec4<T>>;
 @group(0) @binding(1) var<storage, read> src: array<vec4<T>>;
-@group(0) @binding(2) var<storage, read> order: array<u32>;
-@group(0) @binding(3) var<storage, read> starts: array<u32>;
-@group(0) @binding(4) var<storage, read_write> y: array<vec4<T>>;
+@group(0) @binding(2) var<storage, read> blocks: array<vec4<T>>;
+@group(0) @binding(3) var<storage, read> order: array<u32>;
+@group(0) @binding(4) var<storage, read> starts: array<u32>;
+@group(0) @binding(5) var<storage, read_write> y: array<vec4<T>>;
 @group(1) @binding(0) var<uniform> p: Params;
 
 fn load_base(i: u32) -> T { return base[i >> 2u][i & 3u]; }
 fn load_src(i: u32) -> T { return src[i >> 2u][i & 3u]; }
 fn load4_src(i: u32) -> vec4<T> { return src[i]; }
+fn load_blocks(i: u32) -> T { return blocks[i >> 2u][i & 3u]; }
+fn load4_blocks(i: u32) -> vec4<T> { return blocks[i]; }
 fn store4_y(i: u32, v: vec4<T>) { y[i] = v; }
 
-// Part `split` of the entries of a row: first and end.
-fn part(row: u32, split: u32) -> vec2<u32> {
+// The entries of a row: x..y one by one, blocks y / 64 .. z / 64, then z..w one by one.
+fn ranges(row: u32) -> vec4<u32> {
     let start = starts[row];
-    let length = select(starts[row + 1u] - start, 0u, row == p.skip);
-    let each = (length + p.splits - 1u) / p.splits;
-    return start + vec2<u32>(min(split * each, length), min((split + 1u) * each, length));
+    let end = select(starts[row + 1u], start, row == p.skip);
+    let first = (start + BLOCK - 1u) / BLOCK * BLOCK;
+    let last = end / BLOCK * BLOCK;
+    if (!HAS_BLOCKS || first >= last) {
+        return vec4<u32>(start, end, 0u, 0u);
+    }
+    return vec4<u32>(start, first, last, end);
 }
 
-fn sum_one(i: u32, split: u32) -> T {
-    let at = i / p.inner;
-    let column = i % p.inner;
-    let first = at / p.rows * p.entries;
-    let range = part(at % p.rows, split);
+// Element of [outer, size, inner] in place of element i of y, with row `at` instead of its own.
+fn place(i: u32, size: u32, at: u32) -> u32 {
+    return (i / p.inner / p.rows * size + at) * p.inner + i % p.inner;
+}
+
+fn sum_one(i: u32) -> T {
+    let range = ranges(i / p.inner % p.rows);
     var sum = T(0);
     for (var k = range.x; k < range.y; k++) {
-        sum += load_src(p.src_offset + (first + order[k]) * p.inner + column);
+        sum += load_src(p.src_offset + place(i, p.entries, order[k]));
+    }
+    for (var b = range.y / BLOCK; BLOCK * b < range.z; b++) {
+        sum += load_blocks(place(i, p.entries / BLOCK, b));
+    }
+    for (var k = range.z; k < range.w; k++) {
+        sum += load_src(p.src_offset + place(i, p.entries, order[k]));
     }
     return sum;
 }
 
-fn sum_four(i: u32, split: u32) -> vec4<T> {
-    let at = i / p.inner;
-    let column = i % p.inner;
-    let first = at / p.rows * p.entries;
-    let range = part(at % p.rows, split);
+fn sum_four(i: u32) -> vec4<T> {
+    let range = ranges(i / p.inner % p.rows);
     var sum = vec4<T>(T(0));
     for (var k = range.x; k < range.y; k++) {
-        sum += load4_src((p.src_offset + (first + order[k]) * p.inner + column) >> 2u);
+        sum += load4_src((p.src_offset + place(i, p.entries, order[k])) >> 2u);
+    }
+    for (var b = range.y / BLOCK; BLOCK * b < range.z; b++) {
+        sum += load4_blocks(place(i, p.entries / BLOCK, b) >> 2u);
+    }
+    for (var k = range.z; k < range.w; k++) {
+        sum += load4_src((p.src_offset + place(i, p.entries, order[k])) >> 2u);
     }
     return sum;
 }
@@ -72,25 +91,23 @@ fn main(
     @builtin(local_invocation_index) local: u32,
 ) {
     let group = wg.x + wg.y * nwg.x;
-    let id = group * WORKGROUP + local;
-    let quads = (p.count + 3u) / 4u;
-    let split = id / quads;
-    let first = 4u * (id % quads);
-    if (split < p.splits) {
+    let quad = group * WORKGROUP + local;
+    let first = 4u * quad;
+    if (first < p.count) {
         var out = vec4<T>(T(0));
         if (ALIGNED) {
-            out = sum_four(first, split);
+            out = sum_four(first);
         }
         for (var lane = 0u; lane < 4u; lane++) {
             if (first + lane < p.count) {
                 if (!ALIGNED) {
-                    out[lane] = sum_one(first + lane, split);
+                    out[lane] = sum_one(first + lane);
                 }
                 if (HAS_BASE) {
                     out[lane] += load_base(p.base_offset + first + lane);
                 }
             }
         }
-        store4_y(id, out);
+        store4_y(quad, out);
     }
 }

@@ -7,10 +7,10 @@ use crate::layout::Layout;
 use crate::ops::index::{Block, Groups, Positions};
 use crate::{DType, Dims, Result, Tensor};
 
-/// Entries that one invocation sums before a row's entries are split.
-const SUM_LENGTH: usize = 64;
-/// Most parts of a row's entries.
-const MOST_SPLITS: usize = 64;
+/// Entries of a block in `shaders/index/blocks.wgsl`.
+const BLOCK: usize = 64;
+/// Entries from which on blocks are summed first: below, no row is long.
+const LONG: usize = 4 * BLOCK;
 
 pub(crate) fn slots(op: &'static str, index: &Tensor, positions: &Positions) -> Result<Tensor> {
     let out = Tensor::gpu_uninit(op, index.dims(), DType::U32, index.device())?;
@@ -52,7 +52,7 @@ pub(crate) fn take(
     let out = Tensor::gpu_uninit(op, block.dims(op, entries)?, x.dtype(), x.device())?;
     let count = out.elements();
     let (base_offset, x_offset) = (base.map_or(0, |b| b.layout().offset), x.layout().offset);
-    let aligned = block.inner % 4 == 0 && base_offset % 4 == 0 && x_offset % 4 == 0;
+    let aligned = aligned(x, block) && base_offset.is_multiple_of(4);
     gpu_of(op, x)?.run(Launch {
         kernel: "index/take",
         elems: &[("base", x.dtype()), ("x", x.dtype()), ("y", x.dtype())],
@@ -111,39 +111,39 @@ pub(crate) fn sum_groups(
     op: &'static str,
     base: Option<&Tensor>,
     src: &Tensor,
+    slots: &Tensor,
     grouped: &Groups,
     skip: Option<usize>,
     block: &Block,
 ) -> Result<Tensor> {
     let dtype = src.dtype();
-    let gpu = gpu_of(op, src)?;
     let out = Tensor::gpu_uninit(op, block.dims(op, block.rows)?, dtype, src.device())?;
     let (count, entries) = (out.elements(), grouped.order.elements());
     if count == 0 {
         return Ok(out);
     }
-    let splits = (entries / block.rows / SUM_LENGTH).clamp(1, MOST_SPLITS);
-    // Parts of halves are f32.
-    let part_dtype = if splits > 1 && dtype.is_half() { DType::F32 } else { dtype };
-    let quads = count.div_ceil(4);
-    let parts = match splits {
-        1 => out.clone(),
-        _ => Tensor::gpu_uninit(op, Dims::new(op, &[splits, 4 * quads])?, part_dtype, src.device())?,
+    let blocks = match entries < LONG {
+        true => None,
+        false => Some(sum_blocks(op, src, slots, grouped, block)?),
     };
-    // What is split gets its base where the parts are added up.
-    let (whole_base, part_base) = if splits > 1 { (base, None) } else { (None, base) };
-    let offset = |x: Option<&Tensor>| x.map_or(0, |x| x.layout().offset);
-    let aligned = block.inner % 4 == 0 && src.layout().offset % 4 == 0;
-    gpu.run(Launch {
+    // Without blocks the source stands in, as what it is.
+    let (blocks, has_blocks) = (blocks.as_ref().unwrap_or(src), blocks.is_some());
+    let base_offset = base.map_or(0, |base| base.layout().offset);
+    gpu_of(op, src)?.run(Launch {
         kernel: "index/sum",
-        elems: &[("base", dtype), ("src", dtype), ("y", part_dtype)],
-        constants: &[("ALIGNED", flag(aligned)), ("HAS_BASE", flag(part_base.is_some()))],
+        elems: &[("base", dtype), ("src", dtype), ("blocks", blocks.dtype()), ("y", dtype)],
+        constants: &[
+            ("ALIGNED", flag(aligned(src, block))),
+            ("HAS_BASE", flag(base.is_some())),
+            ("HAS_BLOCKS", flag(has_blocks)),
+        ],
         bind: &[
-            Bind::Read(part_base.unwrap_or(src).gpu_buffer(op)?),
+            Bind::Read(base.unwrap_or(src).gpu_buffer(op)?),
             Bind::Read(src.gpu_buffer(op)?),
+            Bind::Read(blocks.gpu_buffer(op)?),
             Bind::Read(grouped.order.gpu_buffer(op)?),
             Bind::Read(grouped.starts.gpu_buffer(op)?),
-            Bind::Write(parts.gpu_buffer(op)?),
+            Bind::Write(out.gpu_buffer(op)?),
         ],
         params: bytemuck::cast_slice(&[
             size(op, count)?,
@@ -151,27 +151,43 @@ pub(crate) fn sum_groups(
             size(op, block.rows)?,
             size(op, block.inner)?,
             size(op, src.layout().offset)?,
-            size(op, offset(part_base))?,
+            size(op, base_offset)?,
             skip.map_or(Ok(u32::MAX), |row| size(op, row))?,
-            size(op, splits)?,
         ]),
-        groups: groups(quads * splits),
+        groups: groups(count.div_ceil(4)),
     })?;
-    if splits > 1 {
-        gpu.run(Launch {
-            kernel: "index/fold",
-            elems: &[("base", dtype), ("parts", part_dtype), ("y", dtype)],
-            constants: &[("HAS_BASE", flag(whole_base.is_some()))],
-            bind: &[
-                Bind::Read(whole_base.unwrap_or(src).gpu_buffer(op)?),
-                Bind::Read(parts.gpu_buffer(op)?),
-                Bind::Write(out.gpu_buffer(op)?),
-            ],
-            params: bytemuck::cast_slice(&[size(op, count)?, size(op, splits)?, size(op, offset(whole_base))?]),
-            groups: groups(quads),
-        })?;
-    }
     Ok(out)
+}
+
+/// Sums of blocks of [`BLOCK`] sorted entries, in f32 for halves.
+fn sum_blocks(op: &'static str, src: &Tensor, slots: &Tensor, grouped: &Groups, block: &Block) -> Result<Tensor> {
+    let dtype = if src.dtype().is_half() { DType::F32 } else { src.dtype() };
+    let entries = grouped.order.elements();
+    let out = Tensor::gpu_uninit(op, block.dims(op, entries / BLOCK)?, dtype, src.device())?;
+    gpu_of(op, src)?.run(Launch {
+        kernel: "index/blocks",
+        elems: &[("src", src.dtype()), ("blocks", dtype)],
+        constants: &[("ALIGNED", flag(aligned(src, block)))],
+        bind: &[
+            Bind::Read(src.gpu_buffer(op)?),
+            Bind::Read(grouped.order.gpu_buffer(op)?),
+            Bind::Read(slots.gpu_buffer(op)?),
+            Bind::Write(out.gpu_buffer(op)?),
+        ],
+        params: bytemuck::cast_slice(&[
+            size(op, out.elements())?,
+            size(op, entries)?,
+            size(op, block.inner)?,
+            size(op, src.layout().offset)?,
+        ]),
+        groups: groups(out.elements().div_ceil(4)),
+    })?;
+    Ok(out)
+}
+
+/// Whether four neighbouring elements belong to one row and can be loaded together.
+fn aligned(x: &Tensor, block: &Block) -> bool {
+    block.inner.is_multiple_of(4) && x.layout().offset.is_multiple_of(4)
 }
 
 pub(crate) fn one_hot(op: &'static str, slots: &Tensor, classes: usize) -> Result<Tensor> {

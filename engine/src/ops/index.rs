@@ -132,7 +132,7 @@ fn sum_groups(
     let groups = group(op, slots, block.rows)?;
     match src.device().kind() {
         Kind::Cpu(_) => cpu::sum_groups(op, base.as_ref(), &src, &groups, skip, block),
-        Kind::Gpu(_) => kernels::sum_groups(op, base.as_ref(), &src, &groups, skip, block),
+        Kind::Gpu(_) => kernels::sum_groups(op, base.as_ref(), &src, slots, &groups, skip, block),
     }
 }
 

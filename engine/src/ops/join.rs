@@ -103,15 +103,17 @@ fn pad_dim(op: &'static str, x: &Tensor, d: usize, before: isize, after: isize, 
     };
     let x = view::slice(op, x, d as isize, start, stop, 1)?;
     let (size, before, after) = (stop - start, before.max(0) as usize, after.max(0) as usize);
-    let mut padded = x.dims();
-    padded[d] = size.saturating_add(before).saturating_add(after);
-    Layout::contiguous(op, &padded)?;
+    let mut shape = x.dims();
+    shape[d] = size.saturating_add(before).saturating_add(after);
+    Layout::contiguous(op, &shape)?;
+    if u32::try_from(shape[d]).is_err() {
+        return Err(Error::argument(op, format!("({before}, {after}) makes dimension {d} longer than 2^32 - 1")));
+    }
     if let PadMode::Constant(value) = mode {
         let filler = |n: usize| {
-            let mut shape = x.dims();
-            shape[d] = n;
-            Layout::contiguous(op, &shape)?;
-            Tensor::full(value, &shape, x.dtype(), x.device())
+            let mut part = shape;
+            part[d] = n;
+            Tensor::full(value, &part, x.dtype(), x.device())
         };
         return concat(op, &[&filler(before)?, &x, &filler(after)?], d as isize);
     }
@@ -128,7 +130,7 @@ fn pad_dim(op: &'static str, x: &Tensor, d: usize, before: isize, after: isize, 
         PadMode::Reflect => end - (end - i.abs()).abs(),
         _ => i.clamp(0, end),
     };
-    select(&x, d, (0..size + before + after).map(|i| source(i as isize - before as isize) as usize))
+    select(&x, d, (0..shape[d]).map(|i| source(i as isize - before as isize) as usize))
 }
 
 /// Slices along a dimension, by indices known here.

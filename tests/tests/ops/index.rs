@@ -69,7 +69,7 @@ fn nothing_to_index() {
     });
 }
 
-/// Few rows and many entries: the sums are made in parts.
+/// Few rows and many entries: whole blocks of entries are summed first.
 #[test]
 fn a_row_with_thousands_of_entries() {
     each_device(|device| {
