@@ -61,6 +61,9 @@ if [ "${WGRAD_SKIP_GPU:-0}" != 1 ]; then
     driver_version
 fi
 
+# Without it Mesa prints an error for every device, though it needs none.
+export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-${TMPDIR:-/tmp}}"
+
 say "Tests"
 cargo test --release --workspace "$@"
 

@@ -94,7 +94,8 @@ fn variants(kernel: &str) -> Vec<Elems> {
 }
 
 fn bindings(kernel: &str) -> Vec<Binding> {
-    let text = wgrad_shaders::source(kernel).unwrap();
+    // With its imports, some of which declare bindings.
+    let text = shader_source(kernel, &[], false).unwrap_or_else(|e| panic!("{kernel}: {e}"));
     let mut bindings = Vec::new();
     for line in text.lines().filter(|line| line.starts_with("@group(0)")) {
         let (_, declared) = line.split_once("> ").unwrap_or_else(|| panic!("{kernel}: {line}"));

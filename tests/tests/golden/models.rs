@@ -74,7 +74,7 @@ fn check(path: &Path, device: &Device) -> Fallible<()> {
     for (name, entry) in &case.outputs {
         let got = outputs.get(name).ok_or_else(|| format!("there is no output {name}"))?;
         match &entry.rows {
-            None => same(name, got, entry, &tensors, 1.0)?,
+            None => same(name, got, entry, &tensors)?,
             Some(mask) => same_rows(name, got, entry, mask, &tensors)?,
         }
     }
@@ -83,7 +83,7 @@ fn check(path: &Path, device: &Device) -> Fallible<()> {
     for (name, entry) in &case.grads {
         let parameter = parameters.get(name).ok_or_else(|| format!("there is no parameter {name}"))?;
         let gradient = gradients.get(parameter).ok_or_else(|| format!("{name} has no gradient"))?;
-        same(&format!("gradient of {name}"), gradient, entry, &tensors, 1.0)?;
+        same(&format!("gradient of {name}"), gradient, entry, &tensors)?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::BufReader;
 
 use wgrad::{Device, Tensor, autograd};
-use wgrad_tests::{Tolerance, compare};
+use wgrad_tests::compare;
 
 use crate::args::{Args, Op, Unsupported};
 use crate::fixture::{Case, Entry, Fallible, Ops, Store, Tensors, folder};
@@ -67,7 +67,7 @@ fn check(case: &Case, tensors: &Tensors, device: &Device) -> Fallible<()> {
     let mut roots = Vec::new();
     for (name, entry) in &case.outputs {
         let got = outputs.get(name).ok_or_else(|| format!("there is no output {name}"))?;
-        same(&format!("output {name}"), got, entry, tensors, slack(&case.op, device))?;
+        same(&format!("output {name}"), got, entry, tensors)?;
         // An output that is constant in all inputs has no place in the graph.
         if let Some(cot) = entry.cot.as_ref().filter(|_| got.is_tracked()) {
             roots.push((got, tensors.tensor(cot, device)?));
@@ -87,23 +87,16 @@ fn check(case: &Case, tensors: &Tensors, device: &Device) -> Fallible<()> {
                 &zeros
             }
         };
-        same(&format!("gradient of {name}"), got, entry, tensors, slack(&case.op, device))?;
+        same(&format!("gradient of {name}"), got, entry, tensors)?;
     }
     Ok(())
 }
 
-/// Room beyond the tolerances of the fixtures for the GPU, whose transcendental functions are approximations by the rules of
-/// WGSL. The CPU device needs none.
-fn slack(_op: &str, _device: &Device) -> f64 {
-    1.0
-}
-
-/// Checks one result against what is stored.
-pub fn same(what: &str, got: &Tensor, entry: &Entry, tensors: &Tensors, slack: f64) -> Fallible<()> {
+/// Checks one result against what is stored, within the tolerance that is stored with it: no device needs more.
+pub fn same(what: &str, got: &Tensor, entry: &Entry, tensors: &Tensors) -> Fallible<()> {
     if got.shape() != entry.shape {
         return Err(format!("{what} has shape {:?}, expected {:?}", got.shape(), entry.shape).into());
     }
-    let Tolerance { atol, rtol } = entry.tolerance();
-    let tolerance = Tolerance { atol: atol * slack, rtol: rtol * slack };
-    compare(&got.to_f64_vec()?, &tensors.values(&entry.key)?, tolerance).map_err(|e| format!("{what}: {e}").into())
+    compare(&got.to_f64_vec()?, &tensors.values(&entry.key)?, entry.tolerance())
+        .map_err(|e| format!("{what}: {e}").into())
 }

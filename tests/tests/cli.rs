@@ -1,0 +1,216 @@
+//! The `wgrad` command from end to end: a small training run, interruptions, and every kind of bad input.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use wgrad_tests::Random;
+
+/// The command, on the CPU device.
+fn wgrad(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wgrad-under-test"));
+    command.args(args).env("WGRAD_DEVICE", "cpu").env_remove("RUST_LOG").stdin(Stdio::null());
+    command
+}
+
+fn run(args: &[&str]) -> Output {
+    wgrad(args).output().unwrap()
+}
+
+fn succeed(args: &[&str]) -> String {
+    let output = run(args);
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Asserts that the command fails with an exit code and one sentence that contains all of `words`.
+fn fail(args: &[&str], words: &[&str]) {
+    let output = run(args);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let errors: Vec<&str> = text.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert!(matches!(output.status.code(), Some(1 | 2)), "{args:?} ended with {}: {text}", output.status);
+    assert!(!text.contains("panicked"), "{args:?}: {text}");
+    assert_eq!(errors.len(), 1, "{args:?}: one error line expected: {text}");
+    for word in words {
+        assert!(errors[0].contains(word), "{args:?}: {word:?} is missing in {:?}", errors[0]);
+    }
+}
+
+/// A folder with a text that has something to learn: each sentence follows one of a few patterns.
+fn folder_with_text() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let mut random = Random::new(3);
+    let animals = [("cat", "milk"), ("dog", "bones"), ("bird", "seeds"), ("horse", "hay")];
+    let days = ["monday", "tuesday", "friday", "sunday"];
+    let sentence = |random: &mut Random| {
+        let (animal, food) = animals[random.below(4)];
+        format!("On {} the {animal} eats {food} and sleeps in the house.\n", days[random.below(4)])
+    };
+    let text: String = (0..1500).map(|_| sentence(&mut random)).collect();
+    fs::write(folder.path().join("text.txt"), text).unwrap();
+    folder
+}
+
+fn path(folder: &TempDir, name: &str) -> String {
+    folder.path().join(name).to_str().unwrap().to_string()
+}
+
+fn small<'a>(text: &'a str, out: &'a str, steps: &'a str) -> Vec<&'a str> {
+    let sizes = ["--vocab", "120", "--batch", "8", "--length", "24", "--hidden", "32", "--layers", "1", "--heads", "2"];
+    [&["train", "--text", text, "--out", out, "--steps", steps, "--lr", "5e-3"], &sizes[..]].concat()
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+#[test]
+fn trains_fills_masks_and_refuses_damaged_models() {
+    let folder = folder_with_text();
+    let (text, out) = (path(&folder, "text.txt"), path(&folder, "run"));
+    succeed(&small(&text, &out, "250"));
+    let run = Path::new(&out);
+    let summary = json(&run.join("summary.json"));
+    let number = |name: &str| summary[name].as_f64().unwrap_or_else(|| panic!("{name} in {summary}"));
+    assert_eq!(number("steps"), 250.0);
+    assert_eq!(summary["device"], "cpu");
+    assert!(number("loss_last") < 0.7 * number("loss_first"), "{summary}");
+    assert!(number("masked_accuracy") > number("unigram_accuracy") + 0.1, "{summary}");
+    for name in ["tokens_per_s", "seconds", "peak_memory_bytes"] {
+        assert!(number(name) > 0.0, "{name} in {summary}");
+    }
+    assert!(fs::read_to_string(run.join("loss.svg")).unwrap().contains("<svg"));
+    for file in ["config.json", "tokenizer.json", "model.safetensors"] {
+        assert!(run.join(file).is_file(), "{file}");
+    }
+
+    let sentence = "On monday the cat eats [MASK] and sleeps in the house.";
+    let filled: Value = serde_json::from_str(&succeed(&["fill-mask", "--model", &out, "--json", sentence])).unwrap();
+    let best = &filled[0]["masks"][0][0];
+    assert!(best["token"].is_string() && best["probability"].as_f64().unwrap() > 0.0, "{filled}");
+
+    fail(&["fill-mask", "--model", &out, "nothing to fill"], &["[MASK]"]);
+    fail(&small(&text, &out, "250"), &["--resume"]);
+    let model = run.join("model.safetensors");
+    let whole = fs::read(&model).unwrap();
+    for length in [0, 7, 100, whole.len() / 2, whole.len() - 1] {
+        fs::write(&model, &whole[..length]).unwrap();
+        fail(&["fill-mask", "--model", &out, sentence], &["model.safetensors"]);
+    }
+    fs::write(&model, &whole).unwrap();
+    let config = json(&run.join("config.json"));
+    let mut broken = config.clone();
+    broken.as_object_mut().unwrap().remove("hidden_size");
+    fs::write(run.join("config.json"), broken.to_string()).unwrap();
+    fail(&["fill-mask", "--model", &out, sentence], &["hidden_size"]);
+    fs::write(run.join("config.json"), config.to_string()).unwrap();
+    succeed(&["fill-mask", "--model", &out, sentence]);
+}
+
+/// Ten kills at random moments. Each time the run goes on from a whole checkpoint, and never from an older one than before.
+#[test]
+#[cfg(unix)]
+fn survives_ten_kills() {
+    let folder = folder_with_text();
+    let (text, out) = (path(&folder, "text.txt"), path(&folder, "run"));
+    let first = [small(&text, &out, "1000000"), vec!["--save-every", "2"]].concat();
+    let again = ["train", "--resume", &out];
+    let mut random = Random::new(u64::from(std::process::id()));
+    let mut last = 0;
+    for kill in 0..10 {
+        // Until the settings are written there is no run to go on with.
+        let resumable = Path::new(&out).join("run.json").exists();
+        let args = if resumable { &again[..] } else { &first[..] };
+        let child = wgrad(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        sleep(Duration::from_millis(random.below(1500) as u64));
+        let log = kill_it(child);
+        assert!(!log.contains("error: "), "after {kill} kills: {log}");
+        if let Some(step) = log.lines().find_map(|line| line.strip_prefix("going on from step ")) {
+            let step: u64 = step.trim().parse().unwrap();
+            assert!(step >= last, "went on from step {step}, after a run that went on from {last}");
+            last = step;
+        }
+    }
+    // Long enough to be sure that there is a checkpoint.
+    let args = if Path::new(&out).join("run.json").exists() { &again[..] } else { &first[..] };
+    let child = wgrad(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    sleep(Duration::from_secs(4));
+    kill_it(child);
+    succeed(&["train", "--resume", &out, "--steps", "1"]);
+    let summary = json(&Path::new(&out).join("summary.json"));
+    assert!(summary["steps"].as_u64().unwrap() >= last.max(2), "{summary}, last {last}");
+}
+
+/// SIGKILL, and what the process had logged.
+fn kill_it(mut child: Child) -> String {
+    child.kill().unwrap();
+    let output = child.wait_with_output().unwrap();
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A run that was interrupted and one that was not end with the same bits.
+#[test]
+fn resumed_runs_continue_bit_for_bit() {
+    let folder = folder_with_text();
+    let text = path(&folder, "text.txt");
+    let (whole, parts) = (path(&folder, "whole"), path(&folder, "parts"));
+    let save = ["--save-every", "5"];
+    succeed(&[small(&text, &whole, "20"), save.to_vec()].concat());
+    let mut child = wgrad(&[small(&text, &parts, "20"), save.to_vec()].concat())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // Killed as soon as there is a checkpoint; if it was quicker than that, resuming has nothing left to do.
+    while child.try_wait().unwrap().is_none() && !has_checkpoint(Path::new(&parts)) {
+        sleep(Duration::from_millis(1));
+    }
+    let _ = child.kill();
+    child.wait().unwrap();
+    succeed(&["train", "--resume", &parts]);
+    let model = |run: &str| fs::read(Path::new(run).join("model.safetensors")).unwrap();
+    assert!(model(&whole) == model(&parts), "the weights differ");
+}
+
+fn has_checkpoint(run: &Path) -> bool {
+    fs::read_dir(run.join("checkpoints")).is_ok_and(|mut entries| entries.next().is_some())
+}
+
+#[test]
+fn bad_input_is_one_sentence() {
+    let folder = folder_with_text();
+    let (text, out) = (path(&folder, "text.txt"), path(&folder, "run"));
+    let absent = path(&folder, "absent");
+    fail(&small(&absent, &out, "1"), &["absent"]);
+    fail(&["train", "--resume", &absent], &["absent"]);
+    fail(&["fill-mask", "--model", &absent, "a [MASK]"], &["absent"]);
+    fail(&[small(&text, &out, "1"), vec!["--device", "gpu:99"]].concat(), &["99"]);
+    fail(&[small(&text, &out, "1"), vec!["--device", "abacus"]].concat(), &["abacus"]);
+    fail(&["train", "--steps", "none"], &["none"]);
+    fail(&["train", "--hidden", "33", "--heads", "2", "--out", &out], &["33"]);
+    fail(&["systems", "run", "no-such-system"], &["no-such-system"]);
+    let empty = path(&folder, "empty.txt");
+    fs::write(&empty, "").unwrap();
+    fail(&small(&empty, &out, "1"), &["text"]);
+    let file = path(&folder, "text.txt/run");
+    fail(&small(&text, &file, "1"), &["text.txt"]);
+}
+
+#[test]
+fn lists_for_people_and_for_programs() {
+    assert!(succeed(&["devices"]).contains("cpu"));
+    let devices: Value = serde_json::from_str(&succeed(&["devices", "--json"])).unwrap();
+    assert!(devices.is_array());
+    let systems: Value = serde_json::from_str(&succeed(&["systems", "list", "--json"])).unwrap();
+    let names: Vec<&str> = systems.as_array().unwrap().iter().map(|s| s["name"].as_str().unwrap()).collect();
+    assert!(!names.is_empty());
+    let table = succeed(&["systems", "list"]);
+    assert!(names.iter().all(|name| table.contains(name)), "{table}");
+    for command in ["train", "fill-mask", "devices", "systems"] {
+        assert!(succeed(&[command, "--help"]).contains("Examples:"), "{command}");
+    }
+}
