@@ -72,11 +72,11 @@ fn json(path: &Path) -> Value {
 fn trains_fills_masks_and_refuses_damaged_models() {
     let folder = folder_with_text();
     let (text, out) = (path(&folder, "text.txt"), path(&folder, "run"));
-    succeed(&small(&text, &out, "250"));
+    succeed(&small(&text, &out, "800"));
     let run = Path::new(&out);
     let summary = json(&run.join("summary.json"));
     let number = |name: &str| summary[name].as_f64().unwrap_or_else(|| panic!("{name} in {summary}"));
-    assert_eq!(number("steps"), 250.0);
+    assert_eq!(number("steps"), 800.0);
     assert_eq!(summary["device"], "cpu");
     assert!(number("loss_last") < 0.7 * number("loss_first"), "{summary}");
     assert!(number("masked_accuracy") > number("unigram_accuracy") + 0.1, "{summary}");
@@ -94,7 +94,7 @@ fn trains_fills_masks_and_refuses_damaged_models() {
     assert!(best["token"].is_string() && best["probability"].as_f64().unwrap() > 0.0, "{filled}");
 
     fail(&["fill-mask", "--model", &out, "nothing to fill"], &["[MASK]"]);
-    fail(&small(&text, &out, "250"), &["--resume"]);
+    fail(&small(&text, &out, "800"), &["--resume"]);
     let model = run.join("model.safetensors");
     let whole = fs::read(&model).unwrap();
     for length in [0, 7, 100, whole.len() / 2, whole.len() - 1] {

@@ -33,6 +33,11 @@ enum Command {
 /// Parses the arguments of this process and does what they say. An error becomes one sentence on standard error and exit code 1;
 /// arguments that cannot be parsed give exit code 2.
 pub fn main() -> ExitCode {
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // On a machine without a desktop, Mesa's device selection layer would look for one and print that it found none.
+        // SAFETY: no other thread runs yet.
+        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
+    }
     let cli = Cli::parse();
     init_log();
     let done = match cli.command {

@@ -50,12 +50,11 @@ pub struct Finished {
     pub tokens_per_s: f64,
 }
 
-/// Runs, or goes on with, the training in `folder`.
+/// Runs, or goes on with, the training in `folder` on this text.
 ///
 /// # Errors
-/// If text, settings or files are unusable, or the device fails.
-pub fn run(settings: &Settings, folder: &Path, device: &Device) -> Result<Finished> {
-    let text = Text::load_or_make(settings, folder)?;
+/// If settings or files are unusable, or the device fails.
+pub fn run(settings: &Settings, text: Text, folder: &Path, device: &Device) -> Result<Finished> {
     let special = text.tokenizer.special();
     device.set_seed(settings.seed);
     let config = settings.model(text.tokenizer.vocab_size(), special.pad);

@@ -30,16 +30,11 @@ pub struct Text {
 }
 
 impl Text {
-    /// The text that the folder holds, or that the settings name.
+    /// The text that the settings name: read, tokenized, and kept in the folder.
     ///
     /// # Errors
-    /// If the text cannot be read or is too little, or a file of the folder is damaged.
-    pub fn load_or_make(settings: &Settings, folder: &Path) -> Result<Self> {
-        // The tokens are written last: where they are, the rest is.
-        if folder.join(TOKENS).exists() { Self::load(settings, folder) } else { Self::make(settings, folder) }
-    }
-
-    fn make(settings: &Settings, folder: &Path) -> Result<Self> {
+    /// If the text cannot be read or is too little, or the folder cannot be written.
+    pub fn make(settings: &Settings, folder: &Path) -> Result<Self> {
         let corpus = if settings.text.is_empty() { Corpus::of_project()? } else { Corpus::read(&settings.text)? };
         log::info!("read {} files, {} kB of text", corpus.files, corpus.train_bytes() / 1000);
         let tokenizer = Tokenizer::train(&corpus.train, settings.vocab, true)?;
@@ -55,7 +50,11 @@ impl Text {
         Ok(Text { tokenizer, train, held_out, showcase })
     }
 
-    fn load(settings: &Settings, folder: &Path) -> Result<Self> {
+    /// The text that a run in this folder was begun with.
+    ///
+    /// # Errors
+    /// If a file of the folder is missing or damaged.
+    pub fn load(settings: &Settings, folder: &Path) -> Result<Self> {
         let tokenizer = Tokenizer::load(&folder.join(TOKENIZER))?;
         let path = folder.join(SHOWCASE);
         let showcase = serde_json::from_str(&fsx::read_text(&path)?).map_err(|e| Error::file(&path, e))?;
