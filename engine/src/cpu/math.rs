@@ -57,7 +57,7 @@ impl Math for f32 {
     #[inline(always)]
     fn fast_tanh(self) -> f32 {
         let z = self * self;
-        let p = poly(z, [-0.333_333_3, 0.133_327_7, -0.053_850_91, 0.020_997_18, -0.006_096_714_3]);
+        let p = poly(z, [-0.333_333_3, 0.133_327_7, -0.053_850_91, 0.020_997_18, -0.006_096_714]);
         let small = self + self * z * p;
         let u = if self.abs() > 10.0 { 10.0 } else { self.abs() };
         let large = (1.0 - 2.0 / (exp_of_sum(2.0 * u, 0.0) + 1.0)).copysign(self);
@@ -69,7 +69,15 @@ impl Math for f32 {
         let z = self * self;
         let p = poly(
             z,
-            [1.128_379_2, -0.376_126_37, 0.112_837_404, -0.026_862_036, 0.005_207_981, -0.000_822_656_8, 8.747_83e-5],
+            [
+                std::f32::consts::FRAC_2_SQRT_PI,
+                -0.376_126_37,
+                0.112_837_404,
+                -0.026_862_036,
+                0.005_207_981,
+                -0.000_822_656_8,
+                8.747_83e-5,
+            ],
         );
         let u = if self.abs() > 10.0 { 10.0 } else { self.abs() };
         let large = (1.0 - 2.0 * exp_minus_square(u) * tail(u * SQRT_2)).copysign(self);

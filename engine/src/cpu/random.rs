@@ -41,7 +41,7 @@ fn value(law: Law, noise: &Noise, i: usize) -> f64 {
             let [a, b, c, _] = noise.pair(i);
             let radius = (2.0 * exponential(a, b)).sqrt();
             let angle = f64::from(c >> 8) / f64::from(1 << 24) * std::f64::consts::TAU;
-            mean + std * radius * if i % 2 == 0 { angle.cos() } else { angle.sin() }
+            mean + std * radius * if i.is_multiple_of(2) { angle.cos() } else { angle.sin() }
         }
         Law::Gumbel => {
             let words = noise.pair(i);

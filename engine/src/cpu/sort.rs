@@ -22,7 +22,7 @@ pub(crate) fn order(op: &'static str, x: &Tensor, n: usize, k: usize, descending
 
 fn order_typed<T: Number>(op: &'static str, x: &Tensor, n: usize, k: usize, descending: bool) -> Result<Tensor> {
     let values = x.cpu_slice::<T>(op)?;
-    let rows = if n == 0 { 0 } else { values.len() / n };
+    let rows = values.len().checked_div(n).unwrap_or(0);
     let out = fill_rows(rows, k, |row, out: &mut [u32]| {
         let row = &values[row * n..(row + 1) * n];
         let mut order: Vec<u32> = (0..n as u32).collect();

@@ -113,10 +113,10 @@ impl Checkpoint {
     pub fn latest(dir: impl AsRef<Path>) -> Result<Option<Self>> {
         let dir = dir.as_ref();
         let pointed = fs::read_to_string(dir.join(POINTER)).ok().map(|name| name.trim().to_string());
-        if let Some(name) = pointed.filter(|name| order(name).is_some()) {
-            if let Ok(found) = Self::open(dir.join(name)) {
-                return Ok(Some(found));
-            }
+        if let Some(name) = pointed.filter(|name| order(name).is_some())
+            && let Ok(found) = Self::open(dir.join(name))
+        {
+            return Ok(Some(found));
         }
         // Killed between the renaming of the folder and that of the pointer, or somebody moved things by hand.
         let mut damage = None;

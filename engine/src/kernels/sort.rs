@@ -31,7 +31,7 @@ pub(crate) fn order(op: &'static str, x: &Tensor, n: usize, k: usize, descending
 pub(crate) fn sort_keys(op: &'static str, keys: &Tensor, n: usize, k: usize) -> Result<(Tensor, Tensor)> {
     let gpu = gpu_of(op, keys)?;
     let count = keys.elements();
-    let rows = if n == 0 { 0 } else { count / n };
+    let rows = count.checked_div(n).unwrap_or(0);
     let stride = if n <= TILE { k } else { n };
     let pair = || -> Result<(Tensor, Tensor)> {
         let dims = Dims::new(op, &[rows, stride])?;

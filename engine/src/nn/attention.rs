@@ -24,7 +24,7 @@ impl MultiHeadAttention {
     /// # Errors
     /// If `heads` does not divide `width`, or as [`Linear::new`] and [`Dropout::new`].
     pub fn new(width: usize, heads: usize, bias: bool, dropout: f64, build: &Build) -> Result<Self> {
-        if heads == 0 || width % heads != 0 {
+        if heads == 0 || !width.is_multiple_of(heads) {
             let message = format!("width {width} does not divide into {heads} heads");
             return Err(Error::argument("MultiHeadAttention::new", message));
         }

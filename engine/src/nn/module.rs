@@ -129,8 +129,8 @@ type Judge = fn(&LoadReport, &Weights) -> Result<()>;
 fn load_where<M: Module + ?Sized>(module: &M, weights: &Weights, judge: Judge) -> Result<LoadReport> {
     let names = all_names(module);
     let known: HashSet<&str> = names.iter().map(|(name, _)| name.as_str()).collect();
-    let mut report = LoadReport::default();
-    report.surplus = weights.names().filter(|name| !known.contains(name)).map(str::to_string).collect();
+    let surplus = weights.names().filter(|name| !known.contains(name)).map(str::to_string).collect();
+    let mut report = LoadReport { surplus, missing: Vec::new() };
     // A tied parameter may stand in the file under any of its names.
     let found: HashSet<u64> =
         names.iter().filter(|(name, _)| weights.contains(name)).map(|(_, param)| param.id()).collect();

@@ -30,7 +30,7 @@ pub(crate) fn rotary(
         let got = positions.shape();
         return Err(Error::shape(op, format!("positions of shape {got:?}, expected [{batch}, {time}]")));
     }
-    if rotary_dim > head_dim || rotary_dim % 2 != 0 {
+    if rotary_dim > head_dim || !rotary_dim.is_multiple_of(2) {
         let message = format!("rotary_dim {rotary_dim} is not an even number up to head_dim {head_dim}");
         return Err(Error::argument(op, message));
     }

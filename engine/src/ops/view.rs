@@ -20,7 +20,7 @@ pub(crate) fn reshape(x: &Tensor, shape: &[isize]) -> Result<Tensor> {
         sizes.push(size.max(0) as usize);
     }
     if let Some(i) = open {
-        if known == 0 || n % known != 0 {
+        if known == 0 || !n.is_multiple_of(known) {
             return Err(refuse());
         }
         sizes[i] = n / known;
@@ -159,7 +159,7 @@ pub(crate) fn chunk(x: &Tensor, pieces: usize, dim: isize) -> Result<Vec<Tensor>
     let op = "chunk";
     let d = x.dim(op, dim)?;
     let size = x.shape()[d];
-    if pieces == 0 || size % pieces != 0 {
+    if pieces == 0 || !size.is_multiple_of(pieces) {
         return Err(Error::argument(op, format!("size {size} of dimension {d} does not divide into {pieces} pieces")));
     }
     split(x, &vec![size / pieces; pieces], dim)

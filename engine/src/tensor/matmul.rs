@@ -14,7 +14,7 @@ impl Tensor {
         matmul::matmul(self, other)
     }
 
-    /// `self weight^T + bias` over the last dimension: [.., in] with `weight` [out, in] and `bias` [out] gives [.., out].
+    /// `self weight^T + bias` over the last dimension: `[.., in]` with `weight` `[out, in]` and `bias` `[out]` gives `[.., out]`.
     ///
     /// # Errors
     /// If an operand is not of a float dtype, dtypes or devices differ, or shapes do not fit.

@@ -52,7 +52,7 @@ pub struct TrainArgs {
     #[command(flatten)]
     pub shape: ShapeArgs,
     /// Largest learning rate
-    #[arg(long, default_value = "1e-3", value_parser = positive)]
+    #[arg(long, default_value = "2e-3", value_parser = positive)]
     pub lr: f32,
     /// Seed of the initial parameters, of the order of the text and of the masks
     #[arg(long, default_value = "0")]

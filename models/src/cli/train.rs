@@ -7,7 +7,7 @@ use crate::train::{Settings, train};
 use crate::{Error, Result};
 
 /// Steps of a run that names neither steps nor seconds: under two minutes on two CPU cores.
-const STEPS: u64 = 400;
+const STEPS: u64 = 900;
 
 /// Trains, or goes on with a run.
 pub fn run(args: &TrainArgs) -> Result<()> {
@@ -48,7 +48,7 @@ fn resumed(args: &TrainArgs, settings: Settings) -> Settings {
 
 fn fresh(args: &TrainArgs) -> Result<Settings> {
     let shape = &args.shape;
-    if shape.hidden % shape.heads != 0 {
+    if !shape.hidden.is_multiple_of(shape.heads) {
         let message = format!("{} is not a multiple of --heads {}", shape.hidden, shape.heads);
         return Err(Error::argument("--hidden", message));
     }

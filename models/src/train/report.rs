@@ -145,7 +145,7 @@ pub fn describe(run: Finished, summary: &Summary, folder: &Path, seed: u64, devi
     Ok(out)
 }
 
-/// A sentence with two of its one-piece words masked, and the words; None if it has no two such words, or is too long.
+/// A sentence with two of its one-piece words masked, and the words; None if it has no two such words apart, or is too long.
 fn mask_words(
     sentence: &str,
     tokenizer: &Tokenizer,
@@ -172,7 +172,11 @@ fn mask_words(
     if whole.len() < 4 {
         return Ok(None);
     }
+    // Apart, so that each has neighbours to be guessed from.
     rng.shuffle(&mut whole);
+    let first = whole[0].0;
+    let Some(second) = whole.iter().position(|&(at, _)| at.abs_diff(first) > 2) else { return Ok(None) };
+    whole.swap(1, second);
     whole.truncate(2);
     whole.sort();
     let mut masked: Vec<String> = words.iter().map(|w| (*w).to_string()).collect();

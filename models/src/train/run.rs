@@ -14,6 +14,7 @@ use super::history::{History, Point};
 use super::settings::Settings;
 use super::text::Text;
 use crate::corrupt::mlm::Mlm;
+use crate::corrupt::schedule::Rate;
 use crate::data::{Batch, Loader, Position};
 use crate::progress::{Limit, Progress, Reading};
 use crate::zoo::bert::BertForMaskedLm;
@@ -27,6 +28,9 @@ const REPORT_EVERY: u64 = 10;
 const HELD_OUT_ROWS: usize = 128;
 /// Share of a run in which the learning rate rises.
 const WARMUP: f64 = 0.1;
+/// Share of tokens masked while training. It is measured at BERT's 15 %, but in a short run more predictions a step teach
+/// more (Wettig et al., Should You Mask 15% in Masked Language Modeling?, 2022).
+const TRAIN_RATE: f32 = 0.3;
 /// Norm that gradients are clipped to.
 const MAX_NORM: f64 = 1.0;
 
@@ -62,8 +66,9 @@ pub fn run(settings: &Settings, text: Text, folder: &Path, device: &Device) -> R
     let rule = Rule::AdamW(Adam { beta1: 0.9, beta2: 0.98, eps: 1e-6, weight_decay: 0.01 });
     let mut optimizer = Optimizer::new(rule, settings.lr, Group::of(&model))?.with_max_norm(MAX_NORM)?;
     let mut scaler = (settings.dtype()? == DType::F16).then(LossScaler::default);
-    let mlm = Mlm::bert(special.mask, text.tokenizer.vocab_size());
-    let held_out = text.held_out.fixed_batches(&mlm, settings.batch, HELD_OUT_ROWS, settings.seed)?;
+    let bert = Mlm::bert(special.mask, text.tokenizer.vocab_size());
+    let mlm = Mlm { rate: Rate::Constant(TRAIN_RATE), ..bert.clone() };
+    let held_out = text.held_out.fixed_batches(&bert, settings.batch, HELD_OUT_ROWS, settings.seed)?;
 
     let checkpoints = folder.join(CHECKPOINTS);
     let mut state = State::default();

@@ -207,7 +207,7 @@ impl BertForMaskedLm {
         let build = Build::new(device).with_dtype(dtype).with_init(init);
         let activation = Activation::parse(&config.activation)?;
         let hidden = config.hidden_size;
-        if config.heads == 0 || hidden % config.heads != 0 {
+        if config.heads == 0 || !hidden.is_multiple_of(config.heads) {
             let heads = config.heads;
             return Err(Error::config(format!("hidden_size {hidden} is not a multiple of {heads} attention heads")));
         }

@@ -75,6 +75,7 @@ impl Entry {
 /// One step of a view.
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[allow(clippy::enum_variant_names, reason = "the names of the file format")]
 pub enum Step {
     Permute(Vec<isize>),
     Narrow(isize, usize, usize),

@@ -169,9 +169,9 @@ fn long_parameters_are_updated_whole() {
         let (start, g): (Vec<f64>, Vec<f64>) = (0..n).map(|_| (random.normal(), random.normal())).unzip();
         let param = Param::new(&tensor(&start, &[n], DType::F32, device)).unwrap();
         let rule = Rule::AdamW(Adam::default());
-        let mut optimizer = Optimizer::new(rule, 0.1, vec![Group::new(named(&[param.clone()]))]).unwrap();
+        let mut optimizer = Optimizer::new(rule, 0.1, vec![Group::new(named(std::slice::from_ref(&param)))]).unwrap();
         optimizer = optimizer.with_max_norm(2.0).unwrap();
-        let report = optimizer.step(&gradients(&[param.clone()], &[Some(g.clone())])).unwrap();
+        let report = optimizer.step(&gradients(std::slice::from_ref(&param), &[Some(g.clone())])).unwrap();
         let norm = g.iter().map(|g| g * g).sum::<f64>().sqrt();
         assert_close("grad_norm", &[report.grad_norm.unwrap().item().unwrap()], &[norm], 0.0, 1e-6);
         let mut want = start;
@@ -214,8 +214,9 @@ fn steps_take_no_new_memory() {
     let device = Device::software().unwrap();
     let n = 100_000;
     let param = Param::new(&Tensor::zeros(&[n], DType::F32, &device).unwrap()).unwrap();
-    let gradients = gradients(&[param.clone()], &[Some(vec![1.0; n])]);
-    let optimizer = Optimizer::new(Rule::AdamW(Adam::default()), 0.1, vec![Group::new(named(&[param.clone()]))]);
+    let gradients = gradients(std::slice::from_ref(&param), &[Some(vec![1.0; n])]);
+    let optimizer =
+        Optimizer::new(Rule::AdamW(Adam::default()), 0.1, vec![Group::new(named(std::slice::from_ref(&param)))]);
     let mut optimizer = optimizer.unwrap().with_max_norm(1.0).unwrap();
     optimizer.step(&gradients).unwrap();
     let peak = device.memory().peak_bytes;

@@ -9,6 +9,7 @@ pub(super) const MAX_PARAMS: u32 = 128;
 
 /// Features and limits of an open device.
 #[derive(Debug, Clone)]
+#[allow(dead_code, reason = "kernels of later tiers (f16, subgroups, cooperative matrices) choose by them")]
 pub(crate) struct Caps {
     /// Name of the adapter, such as `NVIDIA GeForce RTX 4070`.
     pub name: String,

@@ -95,8 +95,8 @@ fn mode(shape: &[usize], strides: &[usize], offset: usize) -> Mode {
     });
     match (shape, strides) {
         ([], _) | ([_], [0]) => Mode::Scalar,
-        _ if dense && offset % 4 == 0 => Mode::Dense,
-        ([_, columns], [0, 1]) if offset % 4 == 0 && columns % 4 == 0 => Mode::Row,
+        _ if dense && offset.is_multiple_of(4) => Mode::Dense,
+        ([_, columns], [0, 1]) if offset.is_multiple_of(4) && columns % 4 == 0 => Mode::Row,
         ([_, columns], [_, 0]) if columns % 4 == 0 => Mode::Column,
         _ => Mode::Strided,
     }

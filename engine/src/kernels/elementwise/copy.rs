@@ -30,7 +30,7 @@ pub(crate) fn copy(op: &'static str, x: &Tensor) -> Result<Tensor> {
     let gpu = gpu_of(op, &out)?;
     let (source, target) = (x.gpu_buffer(op)?, out.gpu_buffer(op)?);
     let offset = x.layout().offset;
-    let whole_words = !x.dtype().is_half() || offset % 2 == 0;
+    let whole_words = !x.dtype().is_half() || offset.is_multiple_of(2);
     if x.is_contiguous() && whole_words {
         let (start, bytes) = (x.dtype().gpu_bytes(offset), x.dtype().gpu_bytes(x.elements()));
         gpu.copy(source, start, target, 0, bytes)?;

@@ -167,5 +167,5 @@ fn offset_fours(op: &'static str, x: &Tensor) -> Result<u32> {
 
 /// The tensor itself if it is contiguous from a multiple of four elements on, else a copy.
 fn aligned(op: &'static str, x: &Tensor) -> Result<Tensor> {
-    if x.is_contiguous() && x.layout().offset % 4 == 0 { Ok(x.clone()) } else { copy(op, x) }
+    if x.is_contiguous() && x.layout().offset.is_multiple_of(4) { Ok(x.clone()) } else { copy(op, x) }
 }

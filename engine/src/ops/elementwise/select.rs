@@ -66,7 +66,7 @@ pub(crate) fn glu(x: &Tensor, dim: isize) -> Result<Tensor> {
     x.expect_float(name)?;
     let d = x.dim(name, dim)?;
     let size = x.shape()[d];
-    if size % 2 != 0 {
+    if !size.is_multiple_of(2) {
         return Err(Error::shape(name, format!("dimension {d} of size {size} does not split into two halves")));
     }
     let (p, q) = (x.narrow(d as isize, 0, size / 2)?, x.narrow(d as isize, size / 2, size / 2)?);
