@@ -50,7 +50,8 @@ impl Snapshot<'_> {
         fs::create_dir_all(dir).map_err(|e| Error::file(dir, e))?;
         tidy(dir)?;
         let temporary = dir.join(format!(".{}", temporary_suffix()));
-        let made = self.write(&temporary).and_then(|()| {
+        let shown = dir.join(format!("{PREFIX}{:08}", self.step));
+        let made = self.write(&temporary, &shown).and_then(|()| {
             let folder = dir.join(free_name(dir, self.step)?);
             fs::rename(&temporary, &folder).map_err(|e| Error::file(&folder, e))?;
             sync_folder(dir)?;
@@ -69,15 +70,16 @@ impl Snapshot<'_> {
         Ok(folder)
     }
 
-    fn write(&self, folder: &Path) -> Result<()> {
-        fs::create_dir(folder).map_err(|e| Error::file(folder, e))?;
+    /// Writes the files into a new `folder`; errors name them as in the folder that it is to become.
+    fn write(&self, folder: &Path, shown: &Path) -> Result<()> {
+        fs::create_dir(folder).map_err(|e| Error::file(shown, e))?;
         let tensors = |name: &str, tensors: &[(String, Tensor)]| {
-            let path = folder.join(name);
-            write_new(&path, &path, |file| write_to(&path, file, tensors))
+            let shown = shown.join(name);
+            write_new(&folder.join(name), &shown, |file| write_to(&shown, file, tensors))
         };
         let bytes = |name: &str, bytes: &[u8]| {
-            let path = folder.join(name);
-            write_new(&path, &path, |file| file.write_all(bytes).map_err(|e| Error::file(&path, e)))
+            let shown = shown.join(name);
+            write_new(&folder.join(name), &shown, |file| file.write_all(bytes).map_err(|e| Error::file(&shown, e)))
         };
         let model = self.module.named_parameters().into_iter().map(|(name, p)| (name, p.tensor().detach()));
         tensors(MODEL, &model.collect::<Vec<_>>())?;

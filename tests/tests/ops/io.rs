@@ -309,7 +309,7 @@ fn the_last_whole_checkpoint_is_found_whatever_happened() {
 
     // A file that cannot be written in the middle of a save, as on a full disk: the last checkpoint stays.
     let long = "x".repeat(300);
-    expect_error(save(3, 1, &[(&long, b"")]), &["xxx", "name too long"]);
+    expect_error(save(3, 1, &[(&long, b"")]), &["step-00000003/xxx", "name too long"]);
     assert_eq!(entries(&dir), ["latest", "step-00000002"]);
     assert_eq!(latest(), 2);
 
