@@ -87,6 +87,7 @@ pub fn run(settings: &Settings, text: Text, folder: &Path, device: &Device) -> R
     let schedule = Course::new(settings);
     let mut progress = Progress::new(limit, state.step);
     let mut pending = Vec::new();
+    let mut saved = None;
     let first = state.step;
     let rate =
         |steps: u64, seconds: f64| (steps as usize * settings.batch * settings.length) as f64 / seconds.max(1e-9);
@@ -109,6 +110,7 @@ pub fn run(settings: &Settings, text: Text, folder: &Path, device: &Device) -> R
             state.history.held_out.push(Point { step: state.step, loss: now.loss, accuracy: now.accuracy });
             state.stand_at(loader.position(), scaler.as_ref());
             save_checkpoint(&checkpoints, &model, &optimizer, &state)?;
+            saved = Some(state.step);
         }
     }
     state.history.take(&mut pending, state.step)?;
@@ -119,8 +121,10 @@ pub fn run(settings: &Settings, text: Text, folder: &Path, device: &Device) -> R
         let Score { loss, accuracy } = final_score;
         state.history.held_out.push(Point { step: state.step, loss, accuracy });
     }
-    state.stand_at(loader.position(), scaler.as_ref());
-    save_checkpoint(&checkpoints, &model, &optimizer, &state)?;
+    if saved != Some(state.step) {
+        state.stand_at(loader.position(), scaler.as_ref());
+        save_checkpoint(&checkpoints, &model, &optimizer, &state)?;
+    }
     let commonest = text.train.unigrams(1).first().map_or(special.unk, |&(id, _)| id);
     Ok(Finished {
         held_out: final_score,
