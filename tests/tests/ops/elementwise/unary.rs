@@ -198,7 +198,7 @@ fn finite_at_extremes() {
                 // Sine and cosine of angles beyond 50,000 are the driver's affair.
                 if !["sin", "cos"].contains(&case.name) {
                     let want = (case.value)(f64::from(*x));
-                    let near = (values[i] - want).abs() <= 2e-6 * want.abs() + 1e-37;
+                    let near = (values[i] - want).abs() <= 2e-6 * want.abs() + 1e-35; // A driver may flush what is denormal on the way.
                     assert!(near || *x == 0.0, "{} of {x:e} is {}, expected {want} on {device}", case.name, values[i]);
                 }
             }
