@@ -1,9 +1,8 @@
 //! Softmax cross-entropy over rows; the formulas stand in `cross_entropy/forward.wgsl`.
 
-use rayon::prelude::*;
-
+use super::Float;
+use super::parallel::{collect, fill_rows};
 use super::softmax::{log_sum, sum, sum2};
-use super::{Float, fill_rows};
 use crate::layout::Dims;
 use crate::ops::cross_entropy::Problem;
 use crate::storage::CpuData;
@@ -56,8 +55,7 @@ pub(crate) fn forward(op: &'static str, x: &Tensor, problem: &Problem) -> Result
             }
             [T::of(loss), highest, log_sum, T::of(w), T::of((1.0 - smoothing) * w + share * total)]
         };
-        let batch = (8192 / classes.max(1)).max(1);
-        let by_row: Vec<[T; 5]> = (0..rows).into_par_iter().with_min_len(batch).map(stats).collect();
+        let by_row: Vec<[T; 5]> = collect(rows, classes, &stats);
         let out = (0..5).flat_map(|i| by_row.iter().map(move |row| row[i])).collect();
         Tensor::from_cpu(op, out, Dims::new(op, &[5, rows])?, x.device())
     }

@@ -2,7 +2,8 @@
 
 use half::{bf16, f16};
 
-use super::{by_dtype, fill, fill_rows};
+use super::by_dtype;
+use super::parallel::{fill, fill_rows};
 use crate::ops::index::{Block, Groups, Positions};
 use crate::storage::{CpuData, Element};
 use crate::{Error, Result, Tensor};

@@ -1,12 +1,11 @@
 //! Matrix products of the CPU device, by the `gemm` crate.
 
-use gemm::Parallelism;
-use rayon::prelude::*;
-
 use super::Float;
+use super::parallel::for_pieces;
 use crate::layout::Layout;
 use crate::ops::matmul::Product;
 use crate::{DType, Error, Result, Tensor};
+use gemm::Parallelism;
 
 /// Multiplications below which a product stays on one core.
 const PARALLEL_WORK: usize = 1 << 20;
@@ -58,7 +57,7 @@ fn typed<T: Float>(product: &Product) -> Result<Tensor> {
     {
         let bias = bias.contiguous()?;
         let bias = bias.cpu_slice::<T>(op)?;
-        out.par_chunks_exact_mut(n).with_min_len(64).for_each(|row| row.copy_from_slice(bias));
+        for_pieces(&mut out, 64 * n, 1, &|_, rows| rows.chunks_exact_mut(n).for_each(|row| row.copy_from_slice(bias)));
     }
     if out.is_empty() || k == 0 {
         return Tensor::from_cpu(op, out, shape, product.a.device());
@@ -97,8 +96,10 @@ fn typed<T: Float>(product: &Product) -> Result<Tensor> {
     let matrices = out.len() / (m * n);
     if matrices >= rayon::current_num_threads() && work.saturating_mul(matrices) > PARALLEL_WORK {
         let batch = (PARALLEL_WORK / 8 / work).max(1);
-        let each = |(index, y): (usize, &mut [T])| one(index, y, Parallelism::None);
-        out.par_chunks_exact_mut(m * n).enumerate().with_min_len(batch).for_each(each);
+        for_pieces(&mut out, batch * m * n, k, &|i, piece| {
+            let matrices = piece.chunks_exact_mut(m * n).enumerate();
+            matrices.for_each(|(k, y)| one(i * batch + k, y, Parallelism::None));
+        });
     } else {
         let threads = if work > PARALLEL_WORK { Parallelism::Rayon(0) } else { Parallelism::None };
         out.chunks_exact_mut(m * n).enumerate().for_each(|(index, y)| one(index, y, threads));

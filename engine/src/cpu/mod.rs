@@ -9,6 +9,7 @@ pub(crate) mod math;
 pub(crate) mod matmul;
 pub(crate) mod norm;
 pub(crate) mod optim;
+pub(crate) mod parallel;
 pub(crate) mod random;
 pub(crate) mod reduce;
 pub(crate) mod scan;
@@ -17,8 +18,6 @@ pub(crate) mod sort;
 pub(crate) mod strided;
 
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
-
-use rayon::prelude::*;
 
 use crate::Element;
 
@@ -58,29 +57,6 @@ impl Float for f64 {
     fn f64(self) -> f64 {
         self
     }
-}
-
-/// Elements below which a loop is not worth threads.
-pub(crate) const PARALLEL: usize = 1 << 14;
-
-/// Fills a vector of `n` by `f(index)`, on all cores if it is long.
-pub(crate) fn fill<T: Element>(n: usize, f: impl Fn(usize) -> T + Sync + Send) -> Vec<T> {
-    if n < PARALLEL { (0..n).map(f).collect() } else { (0..n).into_par_iter().with_min_len(4096).map(f).collect() }
-}
-
-/// Fills rows of `width` each by `f(row, slice)`, on all cores if they are many.
-pub(crate) fn fill_rows<T: Element>(rows: usize, width: usize, f: impl Fn(usize, &mut [T]) + Sync + Send) -> Vec<T> {
-    let mut out = vec![T::default(); rows * width];
-    if width == 0 {
-        return out;
-    }
-    if out.len() < PARALLEL {
-        out.chunks_exact_mut(width).enumerate().for_each(|(row, slice)| f(row, slice));
-    } else {
-        let batch = (4096 / width).max(1);
-        out.par_chunks_exact_mut(width).with_min_len(batch).enumerate().for_each(|(row, slice)| f(row, slice));
-    }
-    out
 }
 
 /// Runs an expression with `T` as the host type of a dtype: functions that only move elements take any.

@@ -1,9 +1,8 @@
 //! Layer norm and root-mean-square norm over rows.
 
-use rayon::prelude::*;
-
+use super::Float;
+use super::parallel::{collect, fill_rows};
 use super::softmax::{sum, sum2};
-use super::{Float, fill_rows};
 use crate::layout::Dims;
 use crate::ops::norm::Rows;
 use crate::{DType, Result, Tensor};
@@ -32,17 +31,12 @@ pub(crate) fn forward(
     ) -> Result<(Tensor, Tensor)> {
         let Rows { rows, cols, eps, rms } = plan;
         let (all, gain, bias) = (x.cpu_slice::<T>(op)?, slice::<T>(op, gain)?, slice::<T>(op, bias)?);
-        let batch = (8192 / cols).max(1);
-        let stats: Vec<[T; 2]> = (0..rows)
-            .into_par_iter()
-            .with_min_len(batch)
-            .map(|row| {
-                let x = &all[row * cols..][..cols];
-                let mean = if rms { T::zero() } else { T::of(sum(x, |v| v) / cols as f64) };
-                let variance = sum(x, |v| (v - mean) * (v - mean)) / cols as f64;
-                [mean, T::of(1.0 / (variance + eps).sqrt())]
-            })
-            .collect();
+        let stats: Vec<[T; 2]> = collect(rows, cols, &|row| {
+            let x = &all[row * cols..][..cols];
+            let mean = if rms { T::zero() } else { T::of(sum(x, |v| v) / cols as f64) };
+            let variance = sum(x, |v| (v - mean) * (v - mean)) / cols as f64;
+            [mean, T::of(1.0 / (variance + eps).sqrt())]
+        });
         let y = fill_rows(rows, cols, |row, y: &mut [T]| {
             let [mean, rstd] = stats[row];
             y.iter_mut().zip(&all[row * cols..]).for_each(|(y, &v)| *y = (v - mean) * rstd);
@@ -107,7 +101,10 @@ pub(crate) fn parameters(op: &'static str, x: &Tensor, dy: &Tensor, stats: &Tens
     fn run<T: Float>(op: &'static str, x: &Tensor, dy: &Tensor, stats: &Tensor, plan: Rows) -> Result<Tensor> {
         let cols = plan.cols;
         let (x_all, dy, stats) = (x.cpu_slice::<T>(op)?, dy.cpu_slice::<T>(op)?, stats.cpu_slice::<T>(op)?);
-        let part = |((x, dy), stats): ((&[T], &[T]), &[T])| {
+        let part = |i: usize| {
+            let rows = i * ROWS..plan.rows.min((i + 1) * ROWS);
+            let elements = rows.start * cols..rows.end * cols;
+            let (x, dy, stats) = (&x_all[elements.clone()], &dy[elements], &stats[2 * rows.start..2 * rows.end]);
             let mut both = vec![T::zero(); 2 * cols];
             let (gain, bias) = both.split_at_mut(cols);
             for ((x, dy), stats) in x.chunks_exact(cols).zip(dy.chunks_exact(cols)).zip(stats.chunks_exact(2)) {
@@ -118,8 +115,7 @@ pub(crate) fn parameters(op: &'static str, x: &Tensor, dy: &Tensor, stats: &Tens
             }
             both
         };
-        let x_parts = x_all.par_chunks(ROWS * cols).zip(dy.par_chunks(ROWS * cols));
-        let parts: Vec<Vec<T>> = x_parts.zip(stats.par_chunks(2 * ROWS)).map(part).collect();
+        let parts: Vec<Vec<T>> = collect(plan.rows.div_ceil(ROWS), ROWS * cols, &part);
         let mut totals = vec![0.0; 2 * cols];
         for part in &parts {
             totals.iter_mut().zip(part).for_each(|(total, v)| *total += v.f64());

@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::{Float, PARALLEL};
+use super::Float;
+use super::parallel::{PARALLEL, collect};
 use crate::optim::{Scalars, Update};
 use crate::{DType, Result, Tensor};
 
@@ -122,8 +123,7 @@ fn square_sum<T: Float>(values: &[T]) -> f64 {
         }
         lanes.iter().sum::<f64>()
     };
-    if values.len() < PARALLEL {
-        return values.chunks(CHUNK).map(chunk).sum();
-    }
-    values.par_chunks(CHUNK).map(chunk).collect::<Vec<f64>>().into_iter().sum()
+    let sums =
+        collect(values.len().div_ceil(CHUNK), CHUNK, &|i| chunk(&values[i * CHUNK..values.len().min((i + 1) * CHUNK)]));
+    sums.into_iter().sum()
 }

@@ -2,8 +2,8 @@
 
 use half::{bf16, f16};
 
-use super::fill;
 use super::index::Number;
+use super::parallel::fill;
 use crate::ops::random::{Law, Noise};
 use crate::storage::CpuData;
 use crate::{DType, Device, Dims, Result, Tensor};

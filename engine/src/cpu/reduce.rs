@@ -3,14 +3,13 @@
 //! Sums run in short blocks of vector lanes of the element type, and blocks are added up in f64: as fast as memory and
 //! nearly exact. The order is fixed by the sizes, so results do not depend on the number of cores.
 
-use num_traits::{PrimInt, WrappingAdd, WrappingMul};
-use rayon::prelude::*;
-
-use super::{Float, PARALLEL, fill};
+use super::Float;
+use super::parallel::{collect, fill, for_pieces};
 use crate::kernels::reduce::{Axis, Fold};
 use crate::layout::Dims;
 use crate::storage::{CpuData, Element};
 use crate::{DType, Error, Result, Tensor};
+use num_traits::{PrimInt, WrappingAdd, WrappingMul};
 
 /// Elements folded in the element type before they are widened.
 const BLOCK: usize = 256;
@@ -116,10 +115,7 @@ where
             self.row(&x[row * n + segment * SEGMENT..row * n + end])
         };
         let count = x.len() / n * segments;
-        let parts: Vec<W> = match x.len() < PARALLEL {
-            true => (0..count).map(part).collect(),
-            false => (0..count).into_par_iter().with_min_len((4096 / n).max(1)).map(part).collect(),
-        };
+        let parts: Vec<W> = collect(count, n.min(SEGMENT), &part);
         let join = |parts: &[W]| (self.finish)(parts.iter().fold(self.wide_zero, |a, &b| (self.join)(a, b)));
         parts.chunks_exact(segments).map(join).collect()
     }
@@ -149,14 +145,15 @@ where
         let tile = |outer: usize, tile: usize, out: &mut [T]| {
             self.tile(&x[outer * n * inner..][..n * inner], inner, tile * TILE, out);
         };
-        if x.len() < PARALLEL {
-            for (outer, row) in out.chunks_exact_mut(inner).enumerate() {
+        // Whole planes to each core, or, where they are few, tiles of a plane.
+        if axis.outer >= 8 || inner <= TILE {
+            for_pieces(&mut out, inner, n, &|outer, row| {
                 row.chunks_mut(TILE).enumerate().for_each(|(i, out)| tile(outer, i, out));
-            }
-        } else {
-            out.par_chunks_exact_mut(inner).enumerate().for_each(|(outer, row)| {
-                row.par_chunks_mut(TILE).enumerate().for_each(|(i, out)| tile(outer, i, out));
             });
+        } else {
+            for (outer, row) in out.chunks_exact_mut(inner).enumerate() {
+                for_pieces(row, TILE, n, &|i, out| tile(outer, i, out));
+            }
         }
         out
     }

@@ -2,7 +2,8 @@
 
 use num_traits::{PrimInt, WrappingAdd, WrappingMul};
 
-use super::{Float, fill_rows};
+use super::Float;
+use super::parallel::fill_rows;
 use crate::ops::scan::Scan;
 use crate::{DType, Element, Error, Result, Tensor};
 

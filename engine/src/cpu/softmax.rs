@@ -1,6 +1,7 @@
 //! Softmax over rows.
 
-use super::{Float, fill_rows};
+use super::Float;
+use super::parallel::fill_rows;
 use crate::{DType, Result, Tensor};
 
 /// Lanes of the loops over a row, so that they become vector code with a fixed order of additions.

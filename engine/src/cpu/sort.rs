@@ -2,8 +2,8 @@
 
 use half::{bf16, f16};
 
-use super::fill_rows;
 use super::index::Number;
+use super::parallel::fill_rows;
 use crate::storage::CpuData;
 use crate::{Dims, Error, Result, Tensor};
 

@@ -1,13 +1,8 @@
 //! Loops over tensors of any strides, by rows: the kernels see slices and steps, never a multi-index.
 
-use rayon::prelude::*;
-
-use super::PARALLEL;
+use super::parallel::for_chunks;
 use crate::Element;
 use crate::layout::{Layout, collapse};
-
-/// Elements of one task.
-const CHUNK: usize = 1 << 13;
 
 /// Several views of one shape, walked together in row-major order. The last (merged) dimension is a row.
 pub(crate) struct Walk<const N: usize> {
@@ -82,22 +77,6 @@ impl<const N: usize> Walk<N> {
         });
         out
     }
-}
-
-/// Hands `f` the pieces of a slice with the index of their first element, on all cores if it is long.
-pub(crate) fn for_chunks<O: Element>(out: &mut [O], f: impl Fn(usize, &mut [O]) + Sync) {
-    if out.len() < PARALLEL {
-        f(0, out);
-    } else {
-        out.par_chunks_mut(CHUNK).enumerate().for_each(|(i, chunk)| f(i * CHUNK, chunk));
-    }
-}
-
-/// A vector as long as `x`, filled by `f(piece of x, piece of the result)`.
-pub(crate) fn map<T: Element, O: Element>(x: &[T], f: impl Fn(&[T], &mut [O]) + Sync) -> Vec<O> {
-    let mut out = vec![O::default(); x.len()];
-    for_chunks(&mut out, |start, chunk| f(&x[start..start + chunk.len()], chunk));
-    out
 }
 
 /// `y[i] = f(x[i])`, compiled for the widest vector instructions of this machine; the bits are the same on each. `f` must be

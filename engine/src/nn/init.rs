@@ -2,11 +2,10 @@
 
 use std::f64::consts::TAU;
 
-use rayon::prelude::*;
-
+use crate::cpu::parallel::fill;
 use crate::layout::Layout;
 use crate::rng::Philox;
-use crate::{DType, Device, Error, Result, Tensor};
+use crate::{DType, Device, Element, Error, Result, Tensor};
 
 /// How to fill a new parameter. "Fan in" and "fan out" are the inputs and outputs of a weight `[out, in, kernel..]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -120,11 +119,11 @@ fn fans(op: &'static str, shape: &[usize]) -> Result<(f64, f64)> {
 fn draw(device: &Device, n: usize, f: impl Fn(&Philox, u64) -> f64 + Sync + Send) -> Vec<f64> {
     let state = device.next_draw();
     let rng = Philox::new(state.seed, state.draws);
-    (0..n).into_par_iter().with_min_len(4096).map(|i| f(&rng, i as u64)).collect()
+    fill(n, |i| f(&rng, i as u64))
 }
 
-fn narrow<T: Send>(values: Vec<f64>, f: impl Fn(f64) -> T + Sync + Send) -> Vec<T> {
-    values.into_par_iter().with_min_len(4096).map(f).collect()
+fn narrow<T: Element>(values: Vec<f64>, f: impl Fn(f64) -> T + Sync + Send) -> Vec<T> {
+    fill(values.len(), |i| f(values[i]))
 }
 
 fn lane(i: u64) -> usize {

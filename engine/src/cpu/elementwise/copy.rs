@@ -2,10 +2,9 @@
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
-use rayon::prelude::*;
 
-use crate::cpu::PARALLEL;
-use crate::cpu::strided::{Walk, map};
+use crate::cpu::parallel::{PARALLEL, fill_rows, for_pieces, map};
+use crate::cpu::strided::Walk;
 use crate::layout::Dims;
 use crate::ops::elementwise::Place;
 use crate::storage::{CpuData, Element};
@@ -58,21 +57,16 @@ fn transpose<T: Element>(all: &[T], walk: &Walk<1>, n: usize, rows: usize, colum
         }
     };
     let mut out = vec![T::default(); n];
-    let plane = |(index, out): (usize, &mut [T])| {
-        let start = index * rows * columns;
-        let blocks = out.chunks_mut(BLOCK * columns).enumerate();
-        blocks.for_each(|(i, out)| block(start + i * BLOCK * columns, out));
-    };
     let size = rows * columns;
-    if n < PARALLEL {
-        out.chunks_mut(size).enumerate().for_each(plane);
-    } else if n / size >= 8 {
-        out.par_chunks_mut(size).enumerate().for_each(plane);
+    let plane = |plane: usize, out: &mut [T]| {
+        let blocks = out.chunks_mut(BLOCK * columns).enumerate();
+        blocks.for_each(|(i, out)| block(plane * size + i * BLOCK * columns, out));
+    };
+    if n / size >= 8 || n < PARALLEL {
+        for_pieces(&mut out, size, 1, &plane);
     } else {
-        for (index, out) in out.chunks_mut(size).enumerate() {
-            let start = index * size;
-            let blocks = out.par_chunks_mut(BLOCK * columns).enumerate();
-            blocks.for_each(|(i, out)| block(start + i * BLOCK * columns, out));
+        for (plane, out) in out.chunks_mut(size).enumerate() {
+            for_pieces(out, BLOCK * columns, 1, &|i, out| block(plane * size + i * BLOCK * columns, out));
         }
     }
     out
@@ -83,7 +77,7 @@ pub(crate) fn embed(op: &'static str, x: &Tensor, shape: Dims, place: Place) -> 
     fn run<T: Element>(op: &'static str, x: &Tensor, shape: Dims, place: Place) -> Result<Tensor> {
         let Place { inner, size, length, start, step, .. } = place;
         let values = x.cpu_slice::<T>(op)?;
-        let out = crate::cpu::fill_rows(place.outer, size * inner, |row, out| {
+        let out = fill_rows(place.outer, size * inner, |row, out| {
             let block = &values[row * length * inner..(row + 1) * length * inner];
             if step == 1 {
                 return out[start * inner..(start + length) * inner].copy_from_slice(block);

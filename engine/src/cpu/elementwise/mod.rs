@@ -10,7 +10,7 @@ pub(crate) use unary::{unary, unary_grad};
 
 use half::{bf16, f16};
 
-use super::fill;
+use super::parallel::fill;
 use crate::layout::Dims;
 use crate::{DType, Device, Result, Tensor};
 

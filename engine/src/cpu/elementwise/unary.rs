@@ -1,7 +1,8 @@
 //! Functions of one element. Each value stands above its slope; all are inlined into vectorised loops.
 
 use crate::cpu::Float;
-use crate::cpu::strided::{for_chunks, map_each, zip_each};
+use crate::cpu::parallel::for_chunks;
+use crate::cpu::strided::{map_each, zip_each};
 use crate::ops::elementwise::{Op, Unary};
 use crate::{DType, Result, Tensor};
 
