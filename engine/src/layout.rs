@@ -87,6 +87,17 @@ impl Layout {
         Layout { shape, strides, offset: 0 }
     }
 
+    /// Rows of the last `dims` dimensions, dense each, that begin `stride` elements apart.
+    pub fn rows(shape: Dims, dims: usize, stride: usize) -> Self {
+        let mut out = Self::row_major(shape);
+        let mut next = stride;
+        for d in (0..shape.len().saturating_sub(dims)).rev() {
+            out.strides[d] = next;
+            next *= shape[d].max(1);
+        }
+        out
+    }
+
     pub fn rank(&self) -> usize {
         self.shape.len()
     }

@@ -27,6 +27,7 @@ pub use kernel::Kernel;
 pub use layout::{Dims, MAX_RANK};
 pub use ops::attention::AttentionOptions;
 pub use ops::cross_entropy::{CrossEntropy, Reduction};
+pub use ops::elementwise::Gate;
 pub use ops::join::PadMode;
 pub use storage::Element;
 pub use tensor::Tensor;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use half::{bf16, f16};
 
+use crate::cpu::pool;
 use crate::device::gpu::GpuBuffer;
 use crate::{DType, Error, Result};
 
@@ -36,6 +37,18 @@ impl CpuData {
             CpuData::I32(v) => v.len(),
             CpuData::U32(v) => v.len(),
             CpuData::Bool(v) => v.len(),
+        }
+    }
+
+    pub fn capacity_bytes(&self) -> usize {
+        match self {
+            CpuData::F32(v) => v.capacity() * 4,
+            CpuData::F16(v) => v.capacity() * 2,
+            CpuData::BF16(v) => v.capacity() * 2,
+            CpuData::F64(v) => v.capacity() * 8,
+            CpuData::I32(v) => v.capacity() * 4,
+            CpuData::U32(v) => v.capacity() * 4,
+            CpuData::Bool(v) => v.capacity(),
         }
     }
 
@@ -107,6 +120,8 @@ impl CpuBuffer {
 impl Drop for CpuBuffer {
     fn drop(&mut self) {
         self.memory.live.fetch_sub(self.bytes, Ordering::Relaxed);
+        let data = std::mem::replace(&mut self.data, CpuData::Bool(Vec::new()));
+        pool::give(data, self.memory.peak.load(Ordering::Relaxed));
     }
 }
 
@@ -121,6 +136,9 @@ pub trait Element: Copy + Default + Send + Sync + sealed::Sealed + 'static {
     #[doc(hidden)]
     #[allow(private_interfaces)]
     fn wrap(values: Vec<Self>) -> CpuData;
+    #[doc(hidden)]
+    #[allow(private_interfaces)]
+    fn owned(data: CpuData) -> Option<Vec<Self>>;
     #[doc(hidden)]
     #[allow(private_interfaces)]
     fn slice(data: &CpuData) -> Option<&[Self]>;
@@ -143,6 +161,10 @@ macro_rules! element {
             #[allow(private_interfaces)]
             fn wrap(values: Vec<Self>) -> CpuData {
                 CpuData::$variant(values)
+            }
+            #[allow(private_interfaces)]
+            fn owned(data: CpuData) -> Option<Vec<Self>> {
+                if let CpuData::$variant(v) = data { Some(v) } else { None }
             }
             #[allow(private_interfaces)]
             fn slice(data: &CpuData) -> Option<&[Self]> {

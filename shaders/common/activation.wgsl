@@ -2,6 +2,8 @@
 
 //#import common/math.wgsl
 
+override OP: u32 = 0u; // which function, in common/unary.wgsl and common/unary_grad.wgsl
+
 // e^-|x|.
 fn decay(x: V) -> V {
     return exp_(-abs(x));

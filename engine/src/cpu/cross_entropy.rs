@@ -2,7 +2,8 @@
 
 use super::Float;
 use super::parallel::{collect, fill_rows};
-use super::softmax::{log_sum, sum, sum2};
+use super::softmax::{LogSum, sum, sum2};
+use super::strided::{Vectorised, map_each, zip_each};
 use crate::layout::Dims;
 use crate::ops::cross_entropy::Problem;
 use crate::storage::CpuData;
@@ -38,7 +39,7 @@ pub(crate) fn forward(op: &'static str, x: &Tensor, problem: &Problem) -> Result
         let (all, share) = (x.cpu_slice::<T>(op)?, smoothing / classes as f64);
         let stats = |row: usize| -> [T; 5] {
             let x = &all[row * classes..][..classes];
-            let (highest, log_sum) = log_sum(x);
+            let (highest, log_sum) = LogSum(x).dispatch();
             if Some(targets[row]) == ignored {
                 return [T::zero(); 5];
             }
@@ -81,16 +82,10 @@ pub(crate) fn backward(
             let x = &all[row * classes..][..classes];
             let (scale, g) = (mass * g[row], g[row]);
             let share = T::of(smoothing / classes as f64) * g;
+            let probability = |v: T| scale * ((v - highest) - log_sum).fast_exp();
             match weight {
-                None => {
-                    dx.iter_mut().zip(x).for_each(|(dx, &v)| *dx = scale * ((v - highest) - log_sum).fast_exp() - share)
-                }
-                Some(weight) => {
-                    let both = x.iter().zip(weight);
-                    dx.iter_mut()
-                        .zip(both)
-                        .for_each(|(dx, (&v, &w))| *dx = scale * ((v - highest) - log_sum).fast_exp() - share * w);
-                }
+                None => map_each(x, dx, |v| probability(v) - share),
+                Some(weight) => zip_each(x, weight, dx, |v, w| probability(v) - share * w),
             }
             if let Some(dx) = dx.get_mut(targets[row] as usize) {
                 *dx = *dx - T::of(1.0 - smoothing) * w * g;

@@ -1,6 +1,7 @@
 //! Joining in plain Rust.
 
 use super::by_dtype;
+use super::parallel::fill_rows;
 use crate::layout::Dims;
 use crate::{Element, Result, Tensor};
 
@@ -20,12 +21,15 @@ pub(crate) fn concat(
         shape: Dims,
     ) -> Result<Tensor> {
         let slices: Vec<&[T]> = parts.iter().map(|part| part.cpu_slice::<T>(op)).collect::<Result<_>>()?;
-        let mut out = Vec::with_capacity(shape.elements());
-        for row in 0..outer {
+        let fill = |row: usize, out: &mut [T]| {
+            let mut rest = out;
             for (slice, &width) in slices.iter().zip(widths) {
-                out.extend_from_slice(&slice[row * width..(row + 1) * width]);
+                if let Some(part) = rest.split_off_mut(..width) {
+                    part.copy_from_slice(&slice[row * width..(row + 1) * width]);
+                }
             }
-        }
+        };
+        let out = fill_rows(outer, widths.iter().sum(), fill);
         Tensor::from_cpu(op, out, shape, parts[0].device())
     }
     by_dtype!(parts[0].dtype(), T => run::<T>(op, parts, widths, outer, shape))

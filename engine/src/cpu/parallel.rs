@@ -3,6 +3,7 @@
 
 use rayon::prelude::*;
 
+use super::pool::take;
 use crate::Element;
 
 /// Elements below which a loop is not worth threads.
@@ -23,6 +24,32 @@ pub(crate) fn for_pieces<T: Send>(out: &mut [T], size: usize, cost: usize, f: &(
     }
 }
 
+/// As [`for_pieces`] for several slices that are cut side by side, each into pieces of its own size; one that is used up goes
+/// on as empty pieces.
+pub(crate) fn for_parts<T: Send, const N: usize>(
+    outs: [&mut [T]; N],
+    sizes: [usize; N],
+    cost: usize,
+    f: &(dyn Fn(usize, [&mut [T]; N]) + Sync),
+) {
+    let work = outs.iter().map(|out| out.len()).sum::<usize>();
+    let mut rest = outs;
+    let mut parts = Vec::new();
+    while rest.iter().zip(sizes).any(|(out, size)| size > 0 && !out.is_empty()) {
+        let mut sizes = sizes.into_iter();
+        let cut = rest.each_mut().map(|out| {
+            let size = sizes.next().unwrap_or_default().min(out.len());
+            out.split_off_mut(..size).unwrap_or_default()
+        });
+        parts.push(cut);
+    }
+    if work.saturating_mul(cost) < PARALLEL {
+        parts.into_iter().enumerate().for_each(|(i, part)| f(i, part));
+    } else {
+        parts.into_par_iter().enumerate().for_each(|(i, part)| f(i, part));
+    }
+}
+
 /// Hands `f` the pieces of a slice with the index of their first element, on all cores if it is long.
 pub(crate) fn for_chunks<O: Element>(out: &mut [O], f: impl Fn(usize, &mut [O]) + Sync) {
     for_pieces(out, PIECE, 1, &|i, piece| f(i * PIECE, piece));
@@ -38,17 +65,26 @@ pub(crate) fn collect<T: Send>(count: usize, cost: usize, f: &(dyn Fn(usize) -> 
 
 /// Fills a vector of `n` by `f(index)`, on all cores if it is long.
 pub(crate) fn fill<T: Element>(n: usize, f: impl Fn(usize) -> T + Sync) -> Vec<T> {
-    let mut out = vec![T::default(); n];
-    for_chunks(&mut out, |start, piece| piece.iter_mut().enumerate().for_each(|(i, out)| *out = f(start + i)));
+    let mut out = take(n);
+    for_chunks(&mut out, |start, piece: &mut [T]| {
+        piece.iter_mut().enumerate().for_each(|(i, out)| *out = f(start + i))
+    });
     out
 }
 
-/// Fills rows of `width` each by `f(row, slice)`, on all cores if they are many.
+/// Rows of `width` that one task takes.
+pub(crate) fn batch_of(width: usize) -> usize {
+    (PIECE / 2 / width.max(1)).max(1)
+}
+
+/// Fills rows of `width` each by `f(row, zeros)`, on all cores if they are many.
 pub(crate) fn fill_rows<T: Element>(rows: usize, width: usize, f: impl Fn(usize, &mut [T]) + Sync) -> Vec<T> {
-    let mut out = vec![T::default(); rows * width];
+    let mut out = take(rows * width);
     if width > 0 {
-        let batch = (PIECE / 2 / width).max(1);
-        for_pieces(&mut out, batch * width, 1, &|i, piece| {
+        let batch = batch_of(width);
+        for_pieces(&mut out, batch * width, 1, &|i, piece: &mut [T]| {
+            // Cheap, since it stays in the cache.
+            piece.fill(T::default());
             piece.chunks_exact_mut(width).enumerate().for_each(|(row, out)| f(i * batch + row, out));
         });
     }
@@ -57,7 +93,7 @@ pub(crate) fn fill_rows<T: Element>(rows: usize, width: usize, f: impl Fn(usize,
 
 /// A vector as long as `x`, filled by `f(piece of x, piece of the result)`.
 pub(crate) fn map<T: Element, O: Element>(x: &[T], f: impl Fn(&[T], &mut [O]) + Sync) -> Vec<O> {
-    let mut out = vec![O::default(); x.len()];
-    for_chunks(&mut out, |start, piece| f(&x[start..start + piece.len()], piece));
+    let mut out = take(x.len());
+    for_chunks(&mut out, |start, piece: &mut [O]| f(&x[start..start + piece.len()], piece));
     out
 }

@@ -3,7 +3,8 @@
 use half::{bf16, f16};
 
 use super::index::Number;
-use super::parallel::fill;
+use super::parallel::{fill, for_chunks};
+use super::pool::take;
 use crate::ops::random::{Law, Noise};
 use crate::storage::CpuData;
 use crate::{DType, Device, Dims, Result, Tensor};
@@ -73,11 +74,18 @@ fn exponential(first: u32, second: u32) -> f64 {
 pub(crate) fn dropout(op: &'static str, x: &Tensor, threshold: u64, scale: f64, noise: &Noise) -> Result<Tensor> {
     fn run<T: Number>(op: &'static str, x: &Tensor, threshold: u64, scale: f64, noise: &Noise) -> Result<Tensor> {
         let values = x.cpu_slice::<T>(op)?;
-        let at = |i: usize| match u64::from(noise.word(i)) < threshold {
-            true => T::default(),
-            false => T::from_f64(values[i].to_f64() * scale),
-        };
-        Tensor::from_cpu(op, fill(values.len(), at), x.dims(), x.device())
+        let mut out = take::<T>(values.len());
+        // Pieces begin at multiples of four, so that each block of words is made once.
+        for_chunks(&mut out, |start, out| {
+            let x = &values[start..start + out.len()];
+            for ((block, out), x) in (start / 4..).zip(out.chunks_mut(4)).zip(x.chunks(4)) {
+                for ((out, x), word) in out.iter_mut().zip(x).zip(noise.block(block)) {
+                    let kept = T::from_f64(x.to_f64() * scale);
+                    *out = if u64::from(word) < threshold { T::default() } else { kept };
+                }
+            }
+        });
+        Tensor::from_cpu(op, out, x.dims(), x.device())
     }
     match x.cpu_data(op)? {
         CpuData::F64(_) => run::<f64>(op, x, threshold, scale, noise),

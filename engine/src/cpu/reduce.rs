@@ -5,6 +5,7 @@
 
 use super::Float;
 use super::parallel::{collect, fill, for_pieces};
+use super::pool::take;
 use crate::kernels::reduce::{Axis, Fold};
 use crate::layout::Dims;
 use crate::storage::{CpuData, Element};
@@ -141,7 +142,7 @@ where
 
     fn columns(&self, x: &[T], axis: Axis) -> Vec<T> {
         let Axis { n, inner, .. } = axis;
-        let mut out = vec![T::default(); axis.outer * inner];
+        let mut out: Vec<T> = take(axis.outer * inner);
         let tile = |outer: usize, tile: usize, out: &mut [T]| {
             self.tile(&x[outer * n * inner..][..n * inner], inner, tile * TILE, out);
         };

@@ -1,6 +1,7 @@
 //! Loops over tensors of any strides, by rows: the kernels see slices and steps, never a multi-index.
 
 use super::parallel::for_chunks;
+use super::pool::take;
 use crate::Element;
 use crate::layout::{Layout, collapse};
 
@@ -70,8 +71,8 @@ impl<const N: usize> Walk<N> {
 
     /// A vector of `n` elements filled piece by piece by `f(piece, bases)`, on all cores if it is long.
     pub fn fill<O: Element>(&self, n: usize, f: impl Fn(&mut [O], [usize; N]) + Sync) -> Vec<O> {
-        let mut out = vec![O::default(); n];
-        for_chunks(&mut out, |start, chunk| {
+        let mut out = take(n);
+        for_chunks(&mut out, |start, chunk: &mut [O]| {
             let length = chunk.len();
             self.pieces(start, length, |done, bases, count| f(&mut chunk[done..done + count], bases));
         });
@@ -79,33 +80,52 @@ impl<const N: usize> Walk<N> {
     }
 }
 
-/// `y[i] = f(x[i])`, compiled for the widest vector instructions of this machine; the bits are the same on each. `f` must be
-/// inlined for that, so longer formulas are functions marked so, not closures.
+/// A loop that is compiled for the widest vector instructions of this machine; the bits are the same on each. `run` must be marked
+/// `inline(always)`, as all that it calls, or it would be a call away from the code that it should be in.
+pub(crate) trait Vectorised: Sized {
+    type Output;
+    fn run(self) -> Self::Output;
+
+    #[inline(always)]
+    fn dispatch(self) -> Self::Output {
+        struct Loop<L>(L);
+        impl<L: Vectorised> pulp::WithSimd for Loop<L> {
+            type Output = L::Output;
+            #[inline(always)]
+            fn with_simd<S: pulp::Simd>(self, _: S) -> L::Output {
+                self.0.run()
+            }
+        }
+        pulp::Arch::new().dispatch(Loop(self))
+    }
+}
+
+/// `y[i] = f(x[i])`.
 pub(crate) fn map_each<T: Element, O: Element>(x: &[T], y: &mut [O], f: impl Fn(T) -> O) {
     struct Each<'a, T, O, F>(&'a [T], &'a mut [O], F);
-    impl<T: Element, O: Element, F: Fn(T) -> O> pulp::WithSimd for Each<'_, T, O, F> {
+    impl<T: Element, O: Element, F: Fn(T) -> O> Vectorised for Each<'_, T, O, F> {
         type Output = ();
         #[inline(always)]
-        fn with_simd<S: pulp::Simd>(self, _: S) {
+        fn run(self) {
             for (y, &x) in self.1.iter_mut().zip(self.0) {
                 *y = (self.2)(x);
             }
         }
     }
-    pulp::Arch::new().dispatch(Each(x, y, f));
+    Each(x, y, f).dispatch();
 }
 
-/// `y[i] = f(a[i], b[i])`, compiled like [`map_each`].
+/// `y[i] = f(a[i], b[i])`.
 pub(crate) fn zip_each<A: Element, B: Element, O: Element>(a: &[A], b: &[B], y: &mut [O], f: impl Fn(A, B) -> O) {
     struct Each<'a, A, B, O, F>(&'a [A], &'a [B], &'a mut [O], F);
-    impl<A: Element, B: Element, O: Element, F: Fn(A, B) -> O> pulp::WithSimd for Each<'_, A, B, O, F> {
+    impl<A: Element, B: Element, O: Element, F: Fn(A, B) -> O> Vectorised for Each<'_, A, B, O, F> {
         type Output = ();
         #[inline(always)]
-        fn with_simd<S: pulp::Simd>(self, _: S) {
+        fn run(self) {
             for ((y, &a), &b) in self.2.iter_mut().zip(self.0).zip(self.1) {
                 *y = (self.3)(a, b);
             }
         }
     }
-    pulp::Arch::new().dispatch(Each(a, b, y, f));
+    Each(a, b, y, f).dispatch();
 }

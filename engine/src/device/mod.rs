@@ -92,10 +92,11 @@ impl Device {
         }
     }
 
-    /// Gives the pooled memory of dropped tensors back to the driver.
+    /// Gives the pooled memory of dropped tensors back to the driver, or to the system.
     pub fn trim(&self) {
-        if let Some(gpu) = self.gpu_ref() {
-            gpu.trim();
+        match &self.0.kind {
+            Kind::Gpu(gpu) => gpu.trim(),
+            Kind::Cpu(_) => crate::cpu::pool::clear(),
         }
     }
 

@@ -1,6 +1,6 @@
-//! Cross-entropy kernels, for rows of f32.
+//! Cross-entropy kernels, for rows of any float dtype.
 
-use super::reduce::Spread;
+use super::rows::{Rows, spread, tail, uninit};
 use super::{flag, gpu_of, size};
 use crate::device::gpu::{Bind, Launch};
 use crate::layout::Dims;
@@ -16,35 +16,42 @@ pub(crate) fn forward(op: &'static str, x: &Tensor, problem: &Problem) -> Result
     let gpu = gpu_of(op, x)?;
     let Problem { rows, classes, .. } = *problem;
     let stats = Tensor::gpu_uninit(op, Dims::new(op, &[5, rows])?, DType::F32, x.device())?;
-    let weight = weight_of(problem, x);
+    let x = Rows::of(op, x, classes)?;
+    let weight = weight_of(problem, &x.tensor);
     let (fault, code) = gpu.fault(op, problem.targets.dtype() == DType::I32)?;
-    size(op, rows * classes)?;
     let params = [
         size(op, rows)?,
         size(op, classes)?,
-        size(op, x.layout().offset)?,
+        x.offset,
+        x.stride,
         size(op, problem.targets.layout().offset)?,
         size(op, weight.layout().offset)?,
         problem.ignored.unwrap_or(0),
         (problem.smoothing as f32).to_bits(),
         code,
     ];
-    let spread = Spread::of_rows(gpu, classes);
-    let [workgroup, lanes] = spread.constants();
-    let weighted = ("WEIGHTED", flag(problem.class_weight.is_some()));
+    let ([workgroup, lanes], groups) = spread(gpu, rows, classes);
     gpu.run(Launch {
         kernel: "cross_entropy/forward",
-        elems: &[],
-        constants: &[workgroup, lanes, weighted, ("IGNORES", flag(problem.ignored.is_some()))],
+        elems: &[("x", x.tensor.dtype())],
+        constants: &[
+            workgroup,
+            lanes,
+            tail(classes),
+            ("X_ALIGNED", x.aligned()),
+            ("WEIGHTED", flag(problem.class_weight.is_some())),
+            ("IGNORES", flag(problem.ignored.is_some())),
+            ("SMOOTH", flag(problem.smoothing > 0.0)),
+        ],
         bind: &[
-            Bind::Read(x.gpu_buffer(op)?),
+            Bind::Read(x.tensor.gpu_buffer(op)?),
             Bind::Read(problem.targets.gpu_buffer(op)?),
             Bind::Read(weight.gpu_buffer(op)?),
             Bind::Write(stats.gpu_buffer(op)?),
             Bind::Write(&fault),
         ],
         params: bytemuck::cast_slice(&params),
-        groups: spread.groups(rows),
+        groups,
     })?;
     Ok(stats)
 }
@@ -58,25 +65,32 @@ pub(crate) fn backward(
 ) -> Result<Tensor> {
     let gpu = gpu_of(op, x)?;
     let Problem { rows, classes, .. } = *problem;
-    let dx = Tensor::gpu_uninit(op, x.dims(), DType::F32, x.device())?;
-    let weight = weight_of(problem, x);
+    let dx = uninit(op, x.dims(), 1, x)?;
+    let x = Rows::of(op, x, classes)?;
+    let weight = weight_of(problem, &x.tensor);
     let params = [
         size(op, rows)?,
         size(op, classes)?,
-        size(op, x.layout().offset)?,
+        x.offset,
+        x.stride,
         size(op, problem.targets.layout().offset)?,
         size(op, weight.layout().offset)?,
         size(op, gradient.layout().offset)?,
         (problem.smoothing as f32).to_bits(),
     ];
-    let spread = Spread::of_rows(gpu, classes);
-    let [workgroup, lanes] = spread.constants();
+    let ([workgroup, lanes], groups) = spread(gpu, rows, classes);
     gpu.run(Launch {
         kernel: "cross_entropy/backward",
-        elems: &[],
-        constants: &[workgroup, lanes, ("WEIGHTED", flag(problem.class_weight.is_some()))],
+        elems: &[("x", x.tensor.dtype()), ("dx", dx.dtype())],
+        constants: &[
+            workgroup,
+            lanes,
+            tail(classes),
+            ("X_ALIGNED", x.aligned()),
+            ("WEIGHTED", flag(problem.class_weight.is_some())),
+        ],
         bind: &[
-            Bind::Read(x.gpu_buffer(op)?),
+            Bind::Read(x.tensor.gpu_buffer(op)?),
             Bind::Read(problem.targets.gpu_buffer(op)?),
             Bind::Read(weight.gpu_buffer(op)?),
             Bind::Read(stats.gpu_buffer(op)?),
@@ -84,7 +98,7 @@ pub(crate) fn backward(
             Bind::Write(dx.gpu_buffer(op)?),
         ],
         params: bytemuck::cast_slice(&params),
-        groups: spread.groups(rows),
+        groups,
     })?;
     Ok(dx)
 }

@@ -1,120 +1,167 @@
-//! Norm kernels, for rows of f32.
+//! Norm kernels, for rows of any float dtype.
 
+use super::elementwise::aligned;
 use super::reduce::{self, Axis, Fold, Spread};
+use super::rows::{Rows, spread, tail, uninit};
 use super::{flag, gpu_of, size};
 use crate::device::gpu::{Bind, Launch};
 use crate::layout::Dims;
-use crate::ops::norm::Rows;
+use crate::ops::norm::{Gradients, Inputs, Outputs, Rows as Plan};
 use crate::{DType, Result, Tensor};
 
-pub(crate) fn forward(
-    op: &'static str,
-    x: &Tensor,
-    gain: Option<&Tensor>,
-    bias: Option<&Tensor>,
-    plan: Rows,
-) -> Result<(Tensor, Tensor)> {
-    let gpu = gpu_of(op, x)?;
-    let Rows { rows, cols, eps, rms } = plan;
-    let y = Tensor::gpu_uninit(op, x.dims(), DType::F32, x.device())?;
-    let stats = Tensor::gpu_uninit(op, Dims::new(op, &[rows, 2])?, DType::F32, x.device())?;
-    // Something must be bound for a parameter that is absent; it is not read.
-    let (some_gain, some_bias) = (gain.unwrap_or(x), bias.unwrap_or(x));
-    size(op, rows * cols)?;
-    let params = [
-        size(op, rows)?,
-        size(op, cols)?,
-        size(op, x.layout().offset)?,
-        size(op, some_gain.layout().offset)?,
-        size(op, some_bias.layout().offset)?,
-        (eps as f32).to_bits(),
-    ];
-    let spread = Spread::of_rows(gpu, cols);
-    let [workgroup, lanes] = spread.constants();
-    let has = [("HAS_GAIN", flag(gain.is_some())), ("HAS_BIAS", flag(bias.is_some()))];
-    gpu.run(Launch {
-        kernel: "norm/forward",
-        elems: &[],
-        constants: &[workgroup, lanes, ("RMS", flag(rms)), has[0], has[1]],
-        bind: &[
-            Bind::Read(x.gpu_buffer(op)?),
-            Bind::Read(some_gain.gpu_buffer(op)?),
-            Bind::Read(some_bias.gpu_buffer(op)?),
-            Bind::Write(y.gpu_buffer(op)?),
-            Bind::Write(stats.gpu_buffer(op)?),
-        ],
-        params: bytemuck::cast_slice(&params),
-        groups: spread.groups(rows),
-    })?;
-    Ok((y, stats))
+/// A parameter from a multiple of four elements on, and its offset in fours.
+fn parameter(op: &'static str, parameter: Option<&Tensor>) -> Result<(Option<Tensor>, u32)> {
+    let parameter = parameter.map(|p| aligned(op, p)).transpose()?;
+    let offset = parameter.as_ref().map_or(0, |p| p.layout().offset / 4);
+    Ok((parameter, size(op, offset)?))
 }
 
-pub(crate) fn backward(
-    op: &'static str,
-    x: &Tensor,
-    gain: Option<&Tensor>,
-    dy: &Tensor,
-    stats: &Tensor,
-    plan: Rows,
-) -> Result<Tensor> {
+pub(crate) fn forward(op: &'static str, inputs: &Inputs, plan: Plan) -> Result<Outputs> {
+    let x = &inputs.x;
     let gpu = gpu_of(op, x)?;
-    let Rows { rows, cols, rms, .. } = plan;
-    let dx = Tensor::gpu_uninit(op, x.dims(), DType::F32, x.device())?;
-    let some_gain = gain.unwrap_or(x);
+    let Plan { rows, cols, dims, eps, rms } = plan;
+    let y = uninit(op, x.dims(), dims, x)?;
+    let stats = Tensor::gpu_uninit(op, Dims::new(op, &[rows, 2])?, DType::F32, x.device())?;
+    let sum = inputs.residual.as_ref().map(|_| uninit(op, x.dims(), dims, x)).transpose()?;
+    let x = Rows::of(op, x, cols)?;
+    let residual = inputs.residual.as_ref().map(|r| Rows::of(op, r, cols)).transpose()?;
+    let (gain, gain_offset) = parameter(op, inputs.gain.as_ref())?;
+    let (bias, bias_offset) = parameter(op, inputs.bias.as_ref())?;
+    let (residual_offset, residual_stride) = residual.as_ref().map_or((0, 0), |r| (r.offset, r.stride));
     let params = [
         size(op, rows)?,
         size(op, cols)?,
-        size(op, x.layout().offset)?,
-        size(op, some_gain.layout().offset)?,
-        size(op, dy.layout().offset)?,
+        x.offset,
+        x.stride,
+        residual_offset,
+        residual_stride,
+        gain_offset,
+        bias_offset,
+        (eps as f32).to_bits(),
     ];
-    let spread = Spread::of_rows(gpu, cols);
-    let [workgroup, lanes] = spread.constants();
+    let ([workgroup, lanes], groups) = spread(gpu, rows, cols);
+    let dtype = x.tensor.dtype();
+    let mut elems = vec![("x", dtype), ("gain", dtype), ("bias", dtype), ("y", dtype)];
+    let mut constants = vec![
+        workgroup,
+        lanes,
+        tail(cols),
+        ("RMS", flag(rms)),
+        ("HAS_GAIN", flag(gain.is_some())),
+        ("HAS_BIAS", flag(bias.is_some())),
+        ("X_ALIGNED", x.aligned()),
+    ];
+    let mut bind = vec![
+        Bind::Read(x.tensor.gpu_buffer(op)?),
+        // Something must be bound for a parameter that is absent; it is not read.
+        Bind::Read(gain.as_ref().unwrap_or(&x.tensor).gpu_buffer(op)?),
+        Bind::Read(bias.as_ref().unwrap_or(&x.tensor).gpu_buffer(op)?),
+        Bind::Write(y.gpu_buffer(op)?),
+        Bind::Write(stats.gpu_buffer(op)?),
+    ];
+    let kernel = match (&residual, &sum) {
+        (Some(residual), Some(sum)) => {
+            elems.extend([("residual", dtype), ("sum", dtype)]);
+            constants.push(("RESIDUAL_ALIGNED", residual.aligned()));
+            bind.extend([Bind::Read(residual.tensor.gpu_buffer(op)?), Bind::Write(sum.gpu_buffer(op)?)]);
+            "norm/add_forward"
+        }
+        _ => "norm/forward",
+    };
+    let params = bytemuck::cast_slice(&params);
+    gpu.run(Launch { kernel, elems: &elems, constants: &constants, bind: &bind, params, groups })?;
+    Ok(Outputs { y, stats, sum })
+}
+
+pub(crate) fn backward(op: &'static str, problem: &Gradients, plan: Plan) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    let x = Rows::of(op, &problem.x, plan.cols)?;
+    let dy = Rows::of(op, &problem.dy, plan.cols)?;
+    let dx = if problem.wants_x { Some(of_input(op, problem, &x, &dy, plan)?) } else { None };
+    let both = if problem.wants_parameters { Some(of_parameters(op, problem, &x, &dy, plan)?) } else { None };
+    Ok((dx, both))
+}
+
+fn of_input(op: &'static str, problem: &Gradients, x: &Rows, dy: &Rows, plan: Plan) -> Result<Tensor> {
+    let gpu = gpu_of(op, &x.tensor)?;
+    let Plan { rows, cols, dims, rms, .. } = plan;
+    let dx = uninit(op, problem.x.dims(), dims, &x.tensor)?;
+    let (gain, gain_offset) = parameter(op, problem.gain.as_ref())?;
+    let extra = problem.extra.as_ref().map(|extra| Rows::of(op, extra, cols)).transpose()?;
+    let (has_extra, extra) = (extra.is_some(), extra.as_ref().unwrap_or(dy));
+    let params = [
+        size(op, rows)?,
+        size(op, cols)?,
+        x.offset,
+        x.stride,
+        dy.offset,
+        dy.stride,
+        extra.offset,
+        extra.stride,
+        gain_offset,
+    ];
+    let ([workgroup, lanes], groups) = spread(gpu, rows, cols);
+    let dtype = x.tensor.dtype();
     gpu.run(Launch {
         kernel: "norm/backward",
-        elems: &[],
-        constants: &[workgroup, lanes, ("RMS", flag(rms)), ("HAS_GAIN", flag(gain.is_some()))],
+        elems: &[("x", dtype), ("gain", dtype), ("dy", dtype), ("extra", dtype), ("dx", dtype)],
+        constants: &[
+            workgroup,
+            lanes,
+            tail(cols),
+            ("RMS", flag(rms)),
+            ("HAS_GAIN", flag(gain.is_some())),
+            ("HAS_EXTRA", flag(has_extra)),
+            ("X_ALIGNED", x.aligned()),
+            ("DY_ALIGNED", dy.aligned()),
+            ("EXTRA_ALIGNED", extra.aligned()),
+        ],
         bind: &[
-            Bind::Read(x.gpu_buffer(op)?),
-            Bind::Read(some_gain.gpu_buffer(op)?),
-            Bind::Read(dy.gpu_buffer(op)?),
-            Bind::Read(stats.gpu_buffer(op)?),
+            Bind::Read(x.tensor.gpu_buffer(op)?),
+            Bind::Read(gain.as_ref().unwrap_or(&x.tensor).gpu_buffer(op)?),
+            Bind::Read(dy.tensor.gpu_buffer(op)?),
+            Bind::Read(extra.tensor.gpu_buffer(op)?),
+            Bind::Read(problem.stats.gpu_buffer(op)?),
             Bind::Write(dx.gpu_buffer(op)?),
         ],
         params: bytemuck::cast_slice(&params),
-        groups: spread.groups(rows),
+        groups,
     })?;
     Ok(dx)
 }
 
-/// The gradients of gain and bias, `[2, cols]`: parts of the rows first, then the sum of the parts.
-pub(crate) fn parameters(op: &'static str, x: &Tensor, dy: &Tensor, stats: &Tensor, plan: Rows) -> Result<Tensor> {
-    let gpu = gpu_of(op, x)?;
-    let Rows { rows, cols, .. } = plan;
+/// The gradients of gain and bias, a view of `[2, cols]` in f32: parts of the rows first, then the sum of the parts.
+fn of_parameters(op: &'static str, problem: &Gradients, x: &Rows, dy: &Rows, plan: Plan) -> Result<Tensor> {
+    let gpu = gpu_of(op, &x.tensor)?;
+    let Plan { rows, cols, .. } = plan;
     let spread = Spread::of_columns(gpu);
-    let chunk = rows.div_ceil(spread.splits(gpu, cols, rows));
+    let fours = cols.div_ceil(4);
+    let chunk = rows.div_ceil(spread.splits(gpu, fours, rows));
     let splits = rows.div_ceil(chunk);
-    let parts = Tensor::gpu_uninit(op, Dims::new(op, &[2, splits, cols])?, DType::F32, x.device())?;
-    let params = [
-        size(op, rows)?,
+    let parts = Tensor::gpu_uninit(op, Dims::new(op, &[2, splits, 4 * fours])?, DType::F32, x.tensor.device())?;
+    let sizes = [
         size(op, cols)?,
-        size(op, x.layout().offset)?,
-        size(op, dy.layout().offset)?,
+        size(op, rows)?,
+        x.offset,
+        x.stride,
+        dy.offset,
+        dy.stride,
         size(op, splits)?,
         size(op, chunk)?,
     ];
     gpu.run(Launch {
         kernel: "norm/parameters",
-        elems: &[],
-        constants: &[("WORKGROUP", spread.workgroup as f64)],
+        elems: &[("x", x.tensor.dtype()), ("dy", dy.tensor.dtype())],
+        constants: &[("WORKGROUP", spread.workgroup as f64), ("X_ALIGNED", x.aligned()), ("DY_ALIGNED", dy.aligned())],
         bind: &[
-            Bind::Read(x.gpu_buffer(op)?),
-            Bind::Read(dy.gpu_buffer(op)?),
-            Bind::Read(stats.gpu_buffer(op)?),
+            Bind::Read(x.tensor.gpu_buffer(op)?),
+            Bind::Read(dy.tensor.gpu_buffer(op)?),
+            Bind::Read(problem.stats.gpu_buffer(op)?),
             Bind::Write(parts.gpu_buffer(op)?),
         ],
-        params: bytemuck::cast_slice(&params),
-        groups: spread.groups(splits * cols),
+        params: bytemuck::cast_slice(&sizes),
+        groups: spread.groups(splits * fours),
     })?;
-    reduce::fold(op, Fold::Sum, &parts, Axis { outer: 2, n: splits, inner: cols }, 1.0)
+    let both = reduce::fold(op, Fold::Sum, &parts, Axis { outer: 2, n: splits, inner: 4 * fours }, 1.0)?;
+    let both = both.with_layout(crate::layout::Layout::row_major(Dims::new(op, &[2, 4 * fours])?));
+    Ok(both.with_layout(both.layout().slice(1, 0, cols, 1)))
 }

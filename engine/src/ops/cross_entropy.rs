@@ -109,7 +109,7 @@ pub(crate) fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &CrossEn
         let zeros = logits.detach();
         return Ok(record(OP, out, &[&logits], move |_, _| Ok(vec![Some(zeros.zeros_like()?)])));
     }
-    let x = dense(logits)?;
+    let x = if logits.device().is_gpu() { logits.detach() } else { dense(logits)? };
     let stats = match x.device().kind() {
         Kind::Cpu(_) => cpu::forward(OP, &x, &problem)?,
         Kind::Gpu(_) => kernels::forward(OP, &x, &problem)?,
@@ -141,8 +141,8 @@ pub(crate) fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &CrossEn
     let out = narrowed(&out, dtype)?;
     let saved = logits.detach();
     Ok(record(OP, out, &[logits], move |dy, _| {
-        // Logits in half precision are widened again rather than kept twice.
-        let x = dense(&saved)?;
+        // For the CPU, logits in half precision are widened again rather than kept twice.
+        let x = if saved.device().is_gpu() { saved.clone() } else { dense(&saved)? };
         let dy = dy.detach().cast(stats.dtype())?;
         let gradient = match &scale {
             Some(scale) => dy.mul(scale)?,

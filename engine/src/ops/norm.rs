@@ -1,12 +1,13 @@
-//! Layer norm and root-mean-square norm, fused: forward saves mean and reciprocal deviation, backward is one kernel for x and a
-//! two-stage sum for gain and bias.
+//! Layer norm and root-mean-square norm, fused: forward saves mean and reciprocal deviation; backward is one pass on the CPU, and on
+//! a GPU one kernel for x and a two-stage sum for gain and bias. Also of a sum, which then costs no pass of its own.
 
-use crate::autograd::record;
+use crate::autograd::{Flow, record, record_many};
 use crate::cpu::norm as cpu;
 use crate::device::Kind;
 use crate::kernels::norm as kernels;
-use crate::layout::{Dims, Layout};
+use crate::layout::Dims;
 use crate::ops::rows::{dense, narrowed, trailing};
+use crate::ops::view;
 use crate::{Error, Result, Tensor};
 
 /// Which norm, over which rows.
@@ -14,9 +15,46 @@ use crate::{Error, Result, Tensor};
 pub(crate) struct Rows {
     pub rows: usize,
     pub cols: usize,
+    /// Dimensions that a row spans.
+    pub dims: usize,
     pub eps: f64,
     /// Without subtracting the mean.
     pub rms: bool,
+}
+
+/// What is normalised: detached; dense and of f32 or f64 on the CPU, any views of any float dtype on a GPU.
+pub(crate) struct Inputs {
+    pub x: Tensor,
+    /// Added to x before.
+    pub residual: Option<Tensor>,
+    pub gain: Option<Tensor>,
+    pub bias: Option<Tensor>,
+}
+
+pub(crate) struct Outputs {
+    pub y: Tensor,
+    /// `[rows, 2]`: mean and reciprocal deviation.
+    pub stats: Tensor,
+    /// `x + residual`, where there is one.
+    pub sum: Option<Tensor>,
+}
+
+/// What the backward reads, prepared as [`Inputs`], and what is wanted of it: the gradient of x, and `[2, cols]`, those of gain and
+/// bias.
+pub(crate) struct Gradients<'a> {
+    pub x: Tensor,
+    pub gain: Option<Tensor>,
+    pub dy: Tensor,
+    /// Another gradient of x, to be added.
+    pub extra: Option<Tensor>,
+    pub stats: &'a Tensor,
+    pub wants_x: bool,
+    pub wants_parameters: bool,
+}
+
+/// As kernels of its device take it.
+fn prepared(x: &Tensor) -> Result<Tensor> {
+    if x.device().is_gpu() { Ok(x.detach()) } else { dense(x) }
 }
 
 /// Checks that a parameter has the shape of the trailing dimensions it is to scale or shift.
@@ -40,6 +78,77 @@ pub(crate) fn norm(
     eps: f64,
     rms: bool,
 ) -> Result<Tensor> {
+    let plan = plan(op, x, gain, bias, dims, eps, rms)?;
+    let inputs: Vec<&Tensor> = [Some(x), gain, bias].into_iter().flatten().collect();
+    if x.elements() == 0 {
+        let shapes: Vec<Dims> = inputs.iter().map(|t| t.dims()).collect();
+        let out = x.detach();
+        return Ok(record(op, out, &inputs, move |dy, _| {
+            shapes.iter().map(|shape| Tensor::zeros(shape, dy.dtype(), dy.device()).map(Some)).collect()
+        }));
+    }
+    let outputs = forward(op, x, None, gain, bias, plan)?;
+    let backward = Backward { op, x: x.detach(), gain: gain.map(Tensor::detach), stats: outputs.stats, plan };
+    let places = [gain.is_some(), bias.is_some()];
+    Ok(record(op, outputs.y, &inputs, move |dy, needs| {
+        let (dx, parameters) = backward.run(dy, None, needs[0], places, &needs[1..])?;
+        Ok([dx].into_iter().chain(parameters).collect())
+    }))
+}
+
+/// `x + residual`, and its norm: `(norm, sum)`.
+pub(crate) fn add_norm(
+    op: &'static str,
+    x: &Tensor,
+    residual: &Tensor,
+    gain: Option<&Tensor>,
+    bias: Option<&Tensor>,
+    eps: f64,
+    rms: bool,
+) -> Result<(Tensor, Tensor)> {
+    let plan = plan(op, x, gain, bias, dims_of(gain, bias), eps, rms)?;
+    x.expect_like(op, residual)?;
+    if x.shape() != residual.shape() {
+        let (x, residual) = (x.shape(), residual.shape());
+        return Err(Error::shape(
+            op,
+            format!("residual of shape {residual:?} for x of shape {x:?}, expected the same"),
+        ));
+    }
+    if x.elements() == 0 {
+        let sum = x.add(residual)?;
+        return Ok((norm(op, &sum, gain, bias, plan.dims, eps, rms)?, sum));
+    }
+    let Outputs { y, stats, sum } = forward(op, x, Some(residual), gain, bias, plan)?;
+    let sum = sum.ok_or_else(|| Error::argument(op, "the kernel gave no sum"))?;
+    let inputs: Vec<&Tensor> = [Some(x), Some(residual), gain, bias].into_iter().flatten().collect();
+    let places = [gain.is_some(), bias.is_some()];
+    let backward = Backward { op, x: sum.clone(), gain: gain.map(Tensor::detach), stats, plan };
+    let outputs = record_many(op, vec![y, sum], &inputs, move |grads, needs| {
+        let dsum = grads.get(1).and_then(Option::as_ref);
+        let wants_x = needs[0] || needs[1];
+        let (dx, parameters) = match grads.first().and_then(Option::as_ref) {
+            Some(dy) => backward.run(dy, dsum, wants_x, places, &needs[2..])?,
+            None => (dsum.cloned(), vec![None; needs.len() - 2]),
+        };
+        Ok(Flow { inputs: [dx.clone(), dx].into_iter().chain(parameters).collect(), captured: Vec::new() })
+    });
+    match <[Tensor; 2]>::try_from(outputs) {
+        Ok([y, sum]) => Ok((y, sum)),
+        Err(_) => Err(Error::argument(op, "lost an output")),
+    }
+}
+
+/// Checks what a norm is asked for.
+fn plan(
+    op: &'static str,
+    x: &Tensor,
+    gain: Option<&Tensor>,
+    bias: Option<&Tensor>,
+    dims: usize,
+    eps: f64,
+    rms: bool,
+) -> Result<Rows> {
     x.expect_float(op)?;
     if dims == 0 || dims > x.rank() {
         let shape = x.shape();
@@ -57,57 +166,78 @@ pub(crate) fn norm(
         }
     }
     let (rows, cols) = trailing(x.dims(), dims);
-    let plan = Rows { rows, cols, eps, rms };
-    let (shape, dtype) = (x.dims(), x.dtype());
-    let parameter_shape = Dims::new(op, &shape[shape.len() - dims..])?;
-    let inputs: Vec<&Tensor> = [Some(x), gain, bias].into_iter().flatten().collect();
-    if x.elements() == 0 {
-        let shapes: Vec<Dims> = inputs.iter().map(|t| t.dims()).collect();
-        let out = x.detach();
-        return Ok(record(op, out, &inputs, move |dy, _| {
-            shapes.iter().map(|shape| Tensor::zeros(shape, dy.dtype(), dy.device()).map(Some)).collect()
-        }));
-    }
-    let wide = dense(x)?;
-    let wide_gain = gain.map(dense).transpose()?;
-    let wide_bias = bias.map(dense).transpose()?;
-    let (y, stats) = match x.device().kind() {
-        Kind::Cpu(_) => cpu::forward(op, &wide, wide_gain.as_ref(), wide_bias.as_ref(), plan)?,
-        Kind::Gpu(_) => kernels::forward(op, &wide, wide_gain.as_ref(), wide_bias.as_ref(), plan)?,
+    Ok(Rows { rows, cols, dims, eps, rms })
+}
+
+fn forward(
+    op: &'static str,
+    x: &Tensor,
+    residual: Option<&Tensor>,
+    gain: Option<&Tensor>,
+    bias: Option<&Tensor>,
+    plan: Rows,
+) -> Result<Outputs> {
+    let optional = |t: Option<&Tensor>| t.map(prepared).transpose();
+    let inputs =
+        Inputs { x: prepared(x)?, residual: optional(residual)?, gain: optional(gain)?, bias: optional(bias)? };
+    let outputs = match x.device().kind() {
+        Kind::Cpu(_) => cpu::forward(op, &inputs, plan)?,
+        Kind::Gpu(_) => kernels::forward(op, &inputs, plan)?,
     };
-    // Saved as it came: a half is widened again rather than kept twice.
-    let (saved, has_gain, has_bias) = (x.detach(), gain.is_some(), bias.is_some());
-    Ok(record(op, narrowed(&y, dtype)?, &inputs, move |dy, needs| {
-        let (x, dy) = (dense(&saved)?, dense(dy)?);
-        let needs_parameters = needs[1..].iter().any(|&n| n);
-        let on_cpu = matches!(x.device().kind(), Kind::Cpu(_));
-        let mut grads = vec![None; needs.len()];
-        if needs[0] {
-            let dx = match on_cpu {
-                true => cpu::backward(op, &x, wide_gain.as_ref(), &dy, &stats, plan)?,
-                false => kernels::backward(op, &x, wide_gain.as_ref(), &dy, &stats, plan)?,
-            };
-            grads[0] = Some(narrowed(&dx, dtype)?);
+    let narrow = |t: Tensor| narrowed(&t, x.dtype());
+    Ok(Outputs { y: narrow(outputs.y)?, stats: outputs.stats, sum: outputs.sum.map(narrow).transpose()? })
+}
+
+/// What the backward of a norm keeps: what was normalised, as it came (a half is widened again rather than kept twice).
+struct Backward {
+    op: &'static str,
+    x: Tensor,
+    gain: Option<Tensor>,
+    stats: Tensor,
+    plan: Rows,
+}
+
+impl Backward {
+    /// The gradient of what was normalised, to which `extra` is added, and those of gain and bias, of which `places` says which
+    /// there are and `needs` which are wanted.
+    fn run(
+        &self,
+        dy: &Tensor,
+        extra: Option<&Tensor>,
+        wants_x: bool,
+        places: [bool; 2],
+        needs: &[bool],
+    ) -> Result<(Option<Tensor>, Vec<Option<Tensor>>)> {
+        let op = self.op;
+        let optional = |t: Option<&Tensor>| t.map(prepared).transpose();
+        let problem = Gradients {
+            x: prepared(&self.x)?,
+            gain: optional(self.gain.as_ref())?,
+            dy: prepared(dy)?,
+            extra: optional(extra)?,
+            stats: &self.stats,
+            wants_x,
+            wants_parameters: needs.iter().any(|&need| need),
+        };
+        let (dx, both) = match self.x.device().kind() {
+            Kind::Cpu(_) => cpu::backward(op, &problem, self.plan)?,
+            Kind::Gpu(_) => kernels::backward(op, &problem, self.plan)?,
+        };
+        let dx = dx.map(|dx| narrowed(&dx, self.x.dtype())).transpose()?;
+        let shape = Dims::new(op, &self.x.shape()[self.x.rank() - self.plan.dims..])?;
+        let mut parameters = Vec::new();
+        for i in (0..2).filter(|&i| places[i]) {
+            let wanted = needs.get(parameters.len()).copied().unwrap_or_default();
+            parameters.push(match both.as_ref().filter(|_| wanted) {
+                Some(both) => {
+                    let one = view::reshape_to(&view::slice(op, both, 0, i, i + 1, 1)?, shape)?;
+                    Some(narrowed(&one, self.x.dtype())?)
+                }
+                None => None,
+            });
         }
-        if needs_parameters {
-            // [2, cols]: of the gain, of the bias.
-            let both = match on_cpu {
-                true => cpu::parameters(op, &x, &dy, &stats, plan)?,
-                false => kernels::parameters(op, &x, &dy, &stats, plan)?,
-            };
-            let half = |i: usize| {
-                let layout = Layout { offset: both.layout().offset + i * cols, ..Layout::row_major(parameter_shape) };
-                narrowed(&both.with_layout(layout), dtype).map(Some)
-            };
-            if has_gain && needs[1] {
-                grads[1] = half(0)?;
-            }
-            if has_bias && needs[1 + usize::from(has_gain)] {
-                grads[1 + usize::from(has_gain)] = half(1)?;
-            }
-        }
-        Ok(grads)
-    }))
+        Ok((dx, parameters))
+    }
 }
 
 /// [`Tensor::layer_norm`] over the last dimension, or with `rms` [`Tensor::rms_norm`], from primitive operations.

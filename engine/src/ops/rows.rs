@@ -1,11 +1,12 @@
-//! What operations along one dimension share: their kernels work on the rows of contiguous tensors, in f32 (or f64 on the CPU).
+//! What operations along one dimension share: the CPU works on the rows of contiguous tensors, in f32 or f64; kernels find the rows
+//! of any view, and widen halves as they read them.
 
-use crate::layout::Dims;
+use crate::layout::{Dims, collapse};
 use crate::ops::view;
 use crate::{DType, Result, Tensor};
 
-/// Runs a kernel for contiguous rows along dimension `dim` of some detached tensors of one shape: moves it to the end, widens
-/// halves, and takes the result back. The kernel gets the number of rows and their length.
+/// Runs a kernel along dimension `dim` of some detached tensors of one shape: moves it to the end, for the CPU makes them dense and
+/// widens halves, and takes the result back. The kernel gets the number of rows and their length.
 pub(crate) fn along(
     dim: usize,
     inputs: &[&Tensor],
@@ -15,10 +16,13 @@ pub(crate) fn along(
     let (dtype, rank) = (first.dtype(), first.rank());
     let mut axes: Vec<usize> = (0..rank).filter(|&d| d != dim).collect();
     axes.push(dim);
-    let dense: Vec<Tensor> =
-        inputs.iter().map(|x| dense(&x.with_layout(x.layout().permute(&axes)))).collect::<Result<_>>()?;
+    let moved = |x: &&Tensor| {
+        let x = x.with_layout(x.layout().permute(&axes));
+        if x.device().is_gpu() { Ok(x) } else { dense(&x) }
+    };
+    let moved: Vec<Tensor> = inputs.iter().map(moved).collect::<Result<_>>()?;
     let cols = first.shape()[dim];
-    let y = kernel(&dense, first.elements() / cols.max(1), cols)?;
+    let y = kernel(&moved, first.elements() / cols.max(1), cols)?;
     let mut inverse = vec![0; rank];
     axes.iter().enumerate().for_each(|(to, &from)| inverse[from] = to);
     narrowed(&y.with_layout(y.layout().permute(&inverse)), dtype)
@@ -44,4 +48,20 @@ pub(crate) fn narrowed(x: &Tensor, dtype: DType) -> Result<Tensor> {
 pub(crate) fn trailing(shape: Dims, dims: usize) -> (usize, usize) {
     let at = shape.len().saturating_sub(dims);
     (shape[..at].iter().product(), shape[at..].iter().product())
+}
+
+/// A tensor as rows of `cols` neighbouring elements: the tensor itself or else a dense copy, where its first row begins, and the
+/// distance from row to row.
+pub(crate) fn rows_of(x: &Tensor, cols: usize) -> Result<(Tensor, usize, usize)> {
+    let (shape, strides) = collapse(&[*x.layout()]);
+    let stride = match (&shape[..], strides.first().map_or(&[][..], |s| s)) {
+        ([], _) | ([_], [1]) => Some(cols),
+        ([_], [stride]) if cols == 1 => Some(*stride),
+        ([_, n], [stride, 1]) if *n == cols => Some(*stride),
+        _ => None,
+    };
+    match stride {
+        Some(stride) => Ok((x.clone(), x.layout().offset, stride)),
+        None => Ok((view::contiguous(x)?, 0, cols)),
+    }
 }

@@ -5,7 +5,7 @@ use crate::cpu::softmax as cpu;
 use crate::device::Kind;
 use crate::kernels::softmax as kernels;
 use crate::ops::rows::along;
-use crate::{Error, Result, Tensor};
+use crate::{DType, Error, Result, Tensor};
 
 /// Softmax along `dim`, or with `log` its logarithm.
 pub(crate) fn softmax(op: &'static str, log: bool, x: &Tensor, dim: isize) -> Result<Tensor> {
@@ -19,16 +19,61 @@ pub(crate) fn softmax(op: &'static str, log: bool, x: &Tensor, dim: isize) -> Re
     }
     let out = along(dim, &[&x.detach()], |inputs, rows, cols| match x.device().kind() {
         Kind::Cpu(_) => cpu::forward(op, log, &inputs[0], rows, cols),
-        Kind::Gpu(_) => kernels::forward(op, log, &inputs[0], rows, cols),
+        Kind::Gpu(_) => kernels::forward(op, log, &inputs[0], None, 1.0, cols),
     })?;
     let y = out.clone();
-    Ok(record(op, out, &[x], move |dy, _| {
-        let dx = along(dim, &[&y, &dy.detach()], |inputs, rows, cols| match y.device().kind() {
-            Kind::Cpu(_) => cpu::backward(op, log, &inputs[0], &inputs[1], rows, cols),
-            Kind::Gpu(_) => kernels::backward(op, log, &inputs[0], &inputs[1], rows, cols),
-        })?;
-        Ok(vec![Some(dx)])
-    }))
+    Ok(record(op, out, &[x], move |dy, _| Ok(vec![Some(gradient(op, log, &y, dy, 1.0, dim)?)])))
+}
+
+fn gradient(op: &'static str, log: bool, y: &Tensor, dy: &Tensor, scale: f64, dim: usize) -> Result<Tensor> {
+    along(dim, &[y, &dy.detach()], |inputs, rows, cols| match y.device().kind() {
+        Kind::Cpu(_) => cpu::backward(op, log, &inputs[0], &inputs[1], scale, rows, cols),
+        Kind::Gpu(_) => kernels::backward(op, log, &inputs[0], &inputs[1], scale, cols),
+    })
+}
+
+/// Softmax of `scale * x` along the last dimension among the elements where `mask`, which broadcasts to x, is true.
+pub(crate) fn masked_softmax(x: &Tensor, mask: Option<&Tensor>, scale: f64) -> Result<Tensor> {
+    let op = "masked_softmax";
+    x.expect_float(op)?;
+    let dim = x.dim(op, -1)?;
+    if !scale.is_finite() {
+        return Err(Error::argument(op, format!("scale is {scale}, expected a finite number")));
+    }
+    let mask = match mask {
+        Some(mask) => {
+            mask.expect_dtype(op, DType::Bool, "a bool mask, true where an element counts")?;
+            x.expect_same_device(op, mask)?;
+            Some(mask.with_layout(mask.layout().broadcast_to(op, x.shape())?))
+        }
+        None => None,
+    };
+    if x.elements() == 0 {
+        return Ok(record(op, x.detach(), &[x], |dy, _| Ok(vec![Some(dy.clone())])));
+    }
+    let out = along(dim, &[&x.detach()], |inputs, _, cols| match x.device().kind() {
+        Kind::Cpu(_) => cpu::masked(op, &inputs[0], mask.as_ref(), scale, cols),
+        Kind::Gpu(_) => kernels::forward(op, false, &inputs[0], mask.as_ref(), scale, cols),
+    })?;
+    let y = out.clone();
+    // What is masked has y = 0, and so no gradient.
+    Ok(record(op, out, &[x], move |dy, _| Ok(vec![Some(gradient(op, false, &y, dy, scale, dim)?)])))
+}
+
+/// [`Tensor::masked_softmax`] from primitive operations.
+///
+/// # Errors
+/// As [`Tensor::masked_softmax`].
+pub fn masked_reference(x: &Tensor, mask: Option<&Tensor>, scale: f64) -> Result<Tensor> {
+    let scores = x.mul_scalar(scale)?;
+    match mask {
+        // Filled again after the softmax: a row with nothing allowed is uniform until then.
+        Some(mask) => {
+            let hidden = mask.logical_not()?;
+            reference(false, &scores.masked_fill(&hidden, -1e30)?, -1)?.masked_fill(&hidden, 0.0)
+        }
+        None => reference(false, &scores, -1),
+    }
 }
 
 /// [`Tensor::softmax`] (with `log`, [`Tensor::log_softmax`]) from primitive operations, which is what the kernels are tested

@@ -1,6 +1,6 @@
 //! Norms of rows. The work is in [`crate::ops::norm`].
 
-use crate::ops::norm::{dims_of, norm};
+use crate::ops::norm::{add_norm, dims_of, norm};
 use crate::{Result, Tensor};
 
 impl Tensor {
@@ -29,5 +29,27 @@ impl Tensor {
     /// As [`Tensor::layer_norm`].
     pub fn rms_norm(&self, gain: Option<&Tensor>, eps: f64) -> Result<Tensor> {
         norm("rms_norm", self, gain, None, dims_of(gain, None), eps, true)
+    }
+
+    /// `x + residual` and its [`Tensor::layer_norm`], in one pass over memory: returns the norm and the sum, both with gradients.
+    ///
+    /// # Errors
+    /// As [`Tensor::layer_norm`], and if the residual has another shape, dtype or device.
+    pub fn add_layer_norm(
+        &self,
+        residual: &Tensor,
+        gain: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        eps: f64,
+    ) -> Result<(Tensor, Tensor)> {
+        add_norm("add_layer_norm", self, residual, gain, bias, eps, false)
+    }
+
+    /// `x + residual` and its [`Tensor::rms_norm`], in one pass over memory: returns the norm and the sum, both with gradients.
+    ///
+    /// # Errors
+    /// As [`Tensor::add_layer_norm`].
+    pub fn add_rms_norm(&self, residual: &Tensor, gain: Option<&Tensor>, eps: f64) -> Result<(Tensor, Tensor)> {
+        add_norm("add_rms_norm", self, residual, gain, None, eps, true)
     }
 }

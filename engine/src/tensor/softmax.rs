@@ -21,6 +21,15 @@ impl Tensor {
         softmax::softmax("log_softmax", true, self, dim)
     }
 
+    /// Softmax of `scale * x` along the last dimension among the elements where the bool `mask`, which broadcasts to x, is true; the
+    /// others get 0, and where a row has no true element, all of it is 0. One pass over the scores, forward and backward.
+    ///
+    /// # Errors
+    /// If x is not a float tensor, the mask is not of bools or does not broadcast to x, or the scale is not finite.
+    pub fn masked_softmax(&self, mask: Option<&Tensor>, scale: f64) -> Result<Tensor> {
+        softmax::masked_softmax(self, mask, scale)
+    }
+
     /// Softmax cross-entropy of logits `[rows.., classes]` (this tensor, classes last) against class indices `[rows..]`
     /// (u32 or i32), in nats; reduced as `options` say. Logits never turn into probabilities in memory, forward or backward.
     ///

@@ -2,4 +2,5 @@
 
 mod binary;
 mod copy;
+mod gated;
 mod unary;

@@ -79,6 +79,68 @@ proptest! {
     }
 }
 
+/// A product of both outputs, so that the gradients of both meet.
+const SUMS: [(&str, Norm, Norm); 2] = [
+    (
+        "add_layer_norm",
+        |x| x[0].add_layer_norm(&x[3], Some(&x[1]), Some(&x[2]), EPS).and_then(|(y, sum)| y.add(&sum.mul_scalar(0.5)?)),
+        |x| {
+            let sum = x[0].add(&x[3])?;
+            reference::norm(&sum, Some(&x[1]), Some(&x[2]), EPS, false)?.add(&sum.mul_scalar(0.5)?)
+        },
+    ),
+    (
+        "add_rms_norm",
+        |x| x[0].add_rms_norm(&x[3], Some(&x[1]), EPS).and_then(|(y, sum)| y.mul(&sum)?.add(&x[2])),
+        |x| {
+            let sum = x[0].add(&x[3])?;
+            reference::norm(&sum, Some(&x[1]), None, EPS, true)?.mul(&sum)?.add(&x[2])
+        },
+    ),
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(6) })]
+
+    #[test]
+    fn of_a_sum(rows in 1..40usize, cols in strategy::size(), seed in any::<u64>()) {
+        let [x, gain, bias] = inputs(rows, cols, seed);
+        let residual = strategy::view_of(&[rows, cols], &|shape, seed| Input::normal(shape, seed), seed ^ 3);
+        let inputs = [x, gain, bias, residual];
+        for (name, fused, composed) in SUMS {
+            gradcheck(name, &inputs, fused);
+            same_on_devices_within(if cols < 4 { 50.0 } else { 4.0 }, name, &inputs, fused);
+            each_device(|device| {
+                let x: Vec<Tensor> = inputs.iter().map(|i| i.stored(device, DType::F32).unwrap()).collect();
+                let x: Vec<Tensor> = inputs.iter().zip(&x).map(|(i, x)| i.operand(x).unwrap()).collect();
+                let (a, b) = (fused(&x).unwrap().to_f64_vec().unwrap(), composed(&x).unwrap().to_f64_vec().unwrap());
+                let largest = b.iter().fold(1.0, |m: f64, v| m.max(v.abs()));
+                assert_close(name, &a, &b, 1e-5 * largest, 1e-5);
+            });
+        }
+    }
+}
+
+/// Each output alone, and none of a gradient that nobody wants.
+#[test]
+fn one_output_of_a_sum() {
+    let inputs = [Input::normal(&[5, 6], 1), Input::normal(&[5, 6], 2), Input::uniform(0.5, 1.5, &[6], 3)];
+    let both = |x: &[Tensor]| x[0].add_layer_norm(&x[1], Some(&x[2]), None, EPS);
+    gradcheck("norm of a sum", &inputs, |x| Ok(both(x)?.0));
+    same_on_devices("norm of a sum", &inputs, |x| Ok(both(x)?.0));
+    each_device(|device| {
+        let x = Tensor::ones(&[2, 3], DType::F32, device).unwrap().requires_grad();
+        let (y, sum) = x.add_layer_norm(&x, None, None, EPS).unwrap();
+        let gradients = sum.sum_all().unwrap().backward().unwrap();
+        assert_eq!(gradients.get(&x).unwrap().to_vec::<f32>().unwrap(), [2.0; 6]);
+        assert!(y.is_tracked());
+        let empty = Tensor::zeros(&[0, 3], DType::F32, device).unwrap();
+        assert_eq!(empty.add_rms_norm(&empty, None, EPS).unwrap().1.shape(), &[0, 3]);
+        let wrong = Tensor::zeros(&[3], DType::F32, device).unwrap();
+        expect_error(x.add_rms_norm(&wrong, None, EPS), &["add_rms_norm", "residual", "[3]", "[2, 3]"]);
+    });
+}
+
 #[test]
 fn accuracy() {
     each_device(|device| {

@@ -33,6 +33,49 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(8) })]
+
+    #[test]
+    fn masked(shape in strategy::shape(1..=4), lead in 0..16u32, seed in any::<u64>()) {
+        let input = strategy::view_of(&shape, &|shape, seed| Input::normal(shape, seed), seed);
+        // Masks of every broadcast shape.
+        let mask: Vec<usize> = shape.iter().enumerate().map(|(d, &n)| if lead >> d & 1 == 1 { 1 } else { n }).collect();
+        let inputs = [input, Input::bools(&mask, seed ^ 5)];
+        let fused = |x: &[Tensor]| x[0].masked_softmax(Some(&x[1]), 0.7)?.add(&x[0]);
+        let plain = |x: &[Tensor]| reference::masked_softmax(&x[0], Some(&x[1]), 0.7)?.add(&x[0]);
+        gradcheck("masked_softmax", &inputs, fused);
+        gradcheck("masked_softmax from primitives", &inputs, plain);
+        same_on_devices_within(2.0, "masked_softmax", &inputs, fused);
+        each_device(|device| {
+            let x: Vec<Tensor> = inputs.iter().map(|i| i.operand(&i.stored(device, DType::F32).unwrap()).unwrap()).collect();
+            let (a, b) = (fused(&x).unwrap().to_f64_vec().unwrap(), plain(&x).unwrap().to_f64_vec().unwrap());
+            assert_close("against primitives", &a, &b, 2e-6, 1e-5);
+        });
+    }
+}
+
+#[test]
+fn rows_without_a_true_element() {
+    each_device(|device| {
+        let x = Tensor::from_slice(&[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0], &[2, 3], device).unwrap().requires_grad();
+        let mask = Tensor::from_slice(&[false, false, false, true, false, true], &[2, 3], device).unwrap();
+        let y = x.masked_softmax(Some(&mask), 2.0).unwrap();
+        let e = (-4.0f64).exp();
+        assert_close(
+            "value",
+            &y.to_f64_vec().unwrap(),
+            &[0.0, 0.0, 0.0, e / (1.0 + e), 0.0, 1.0 / (1.0 + e)],
+            1e-6,
+            0.0,
+        );
+        let dx = y.square().unwrap().sum_all().unwrap().backward().unwrap().get(&x).unwrap().to_vec::<f32>().unwrap();
+        assert!(dx[..3] == [0.0; 3] && dx[4] == 0.0 && dx[3] < 0.0 && dx[5] > 0.0, "{dx:?}");
+        expect_error(x.masked_softmax(Some(&x.detach()), 1.0), &["masked_softmax", "bool"]);
+        expect_error(x.masked_softmax(None, f64::NAN), &["masked_softmax", "NaN"]);
+    });
+}
+
 #[test]
 fn extremes() {
     let low = f32::NEG_INFINITY;

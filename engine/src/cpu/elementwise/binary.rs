@@ -143,8 +143,20 @@ pub(crate) fn select(op: &'static str, condition: &Tensor, a: &Tensor, b: &Tenso
         let walk = Walk::new([*condition.layout(), *a.layout(), *b.layout()]);
         let [sc, sx, sy] = walk.steps;
         let out = walk.fill(a.elements(), |out, [i, j, k]| {
-            for (n, out) in out.iter_mut().enumerate() {
-                *out = if c[i + n * sc] { x[j + n * sx] } else { y[k + n * sy] };
+            let n = out.len();
+            let chosen = |c: bool, x: T, y: T| if c { x } else { y };
+            match [sc, sx, sy] {
+                [0, ..] => {
+                    let (from, start, step) = if c[i] { (x, j, sx) } else { (y, k, sy) };
+                    out.iter_mut().enumerate().for_each(|(n, out)| *out = from[start + n * step]);
+                }
+                [1, 0, 1] => zip_each(&c[i..i + n], &y[k..k + n], out, |c, y| chosen(c, x[j], y)),
+                [1, 1, 0] => zip_each(&c[i..i + n], &x[j..j + n], out, |c, x| chosen(c, x, y[k])),
+                _ => {
+                    out.iter_mut()
+                        .enumerate()
+                        .for_each(|(n, out)| *out = chosen(c[i + n * sc], x[j + n * sx], y[k + n * sy]));
+                }
             }
         });
         Tensor::from_cpu(op, out, a.dims(), a.device())

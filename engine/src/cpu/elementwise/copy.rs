@@ -4,6 +4,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use crate::cpu::parallel::{PARALLEL, fill_rows, for_pieces, map};
+use crate::cpu::pool::take;
 use crate::cpu::strided::Walk;
 use crate::layout::Dims;
 use crate::ops::elementwise::Place;
@@ -56,7 +57,7 @@ fn transpose<T: Element>(all: &[T], walk: &Walk<1>, n: usize, rows: usize, colum
             }
         }
     };
-    let mut out = vec![T::default(); n];
+    let mut out = take(n);
     let size = rows * columns;
     let plane = |plane: usize, out: &mut [T]| {
         let blocks = out.chunks_mut(BLOCK * columns).enumerate();

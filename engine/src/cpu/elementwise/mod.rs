@@ -2,10 +2,12 @@
 
 mod binary;
 mod copy;
+mod gated;
 mod unary;
 
 pub(crate) use binary::{binary, select};
 pub(crate) use copy::{cast, copy, embed};
+pub(crate) use gated::{gated, gated_grad};
 pub(crate) use unary::{unary, unary_grad};
 
 use half::{bf16, f16};

@@ -2,6 +2,7 @@
 
 use crate::cpu::Float;
 use crate::cpu::parallel::for_chunks;
+use crate::cpu::pool::take;
 use crate::cpu::strided::{map_each, zip_each};
 use crate::ops::elementwise::{Op, Unary};
 use crate::{DType, Result, Tensor};
@@ -10,7 +11,7 @@ use crate::{DType, Result, Tensor};
 pub(crate) fn unary(op: &'static str, x: &Tensor, f: Unary) -> Result<Tensor> {
     fn run<T: Float>(op: &'static str, x: &Tensor, f: Unary) -> Result<Tensor> {
         let values = x.cpu_slice::<T>(op)?;
-        let mut out = vec![T::default(); values.len()];
+        let mut out: Vec<T> = take(values.len());
         for_chunks(&mut out, |start, out| value_of(f, &values[start..start + out.len()], out));
         Tensor::from_cpu(op, out, x.dims(), x.device())
     }
@@ -25,7 +26,7 @@ pub(crate) fn unary(op: &'static str, x: &Tensor, f: Unary) -> Result<Tensor> {
 pub(crate) fn unary_grad(op: &'static str, x: &Tensor, dy: &Tensor, f: Unary) -> Result<Tensor> {
     fn run<T: Float>(op: &'static str, x: &Tensor, dy: &Tensor, f: Unary) -> Result<Tensor> {
         let (values, grads) = (x.cpu_slice::<T>(op)?, dy.cpu_slice::<T>(op)?);
-        let mut out = vec![T::default(); values.len()];
+        let mut out: Vec<T> = take(values.len());
         for_chunks(&mut out, |start, out| {
             let end = start + out.len();
             grad_of(f, &values[start..end], &grads[start..end], out);
@@ -42,7 +43,7 @@ pub(crate) fn unary_grad(op: &'static str, x: &Tensor, dy: &Tensor, f: Unary) ->
     }
 }
 
-fn value_of<T: Float>(f: Unary, x: &[T], y: &mut [T]) {
+pub(super) fn value_of<T: Float>(f: Unary, x: &[T], y: &mut [T]) {
     let (a, b) = (T::of(f.a), T::of(f.b));
     match f.op {
         Op::Affine => map_each(x, y, |x| a * x + b),
@@ -82,7 +83,7 @@ fn value_of<T: Float>(f: Unary, x: &[T], y: &mut [T]) {
     }
 }
 
-fn grad_of<T: Float>(f: Unary, x: &[T], dy: &[T], dx: &mut [T]) {
+pub(super) fn grad_of<T: Float>(f: Unary, x: &[T], dy: &[T], dx: &mut [T]) {
     let (a, b) = (T::of(f.a), T::of(f.b));
     let (zero, one, two) = (T::zero(), T::one(), T::of(2.0));
     match f.op {

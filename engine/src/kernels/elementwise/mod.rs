@@ -2,9 +2,11 @@
 
 mod binary;
 mod copy;
+mod gated;
 
 pub(crate) use binary::binary;
 pub(crate) use copy::{copy, embed, select};
+pub(crate) use gated::{gated, gated_grad};
 
 use bytemuck::{Pod, Zeroable};
 use half::{bf16, f16};
@@ -166,6 +168,6 @@ fn offset_fours(op: &'static str, x: &Tensor) -> Result<u32> {
 }
 
 /// The tensor itself if it is contiguous from a multiple of four elements on, else a copy.
-fn aligned(op: &'static str, x: &Tensor) -> Result<Tensor> {
+pub(super) fn aligned(op: &'static str, x: &Tensor) -> Result<Tensor> {
     if x.is_contiguous() && x.layout().offset.is_multiple_of(4) { Ok(x.clone()) } else { copy(op, x) }
 }

@@ -2,12 +2,15 @@
 
 mod binary;
 mod copy;
+mod gated;
 mod select;
 mod unary;
 
 pub(crate) use binary::{Binary, binary, logical_not};
 pub(crate) use copy::{Place, cast, copy, embed};
-pub(crate) use select::{Triangle, glu, masked_fill, triangle, where_cond};
+pub use gated::{Gate, reference as gated_reference};
+pub(crate) use gated::{gated, glu};
+pub(crate) use select::{Triangle, masked_fill, triangle, where_cond};
 pub(crate) use unary::{Op, Unary, abs, affine, clamp, neg, pow_scalar, unary};
 
 use crate::cpu::elementwise as cpu;

@@ -1,4 +1,4 @@
-//! Choosing between elements by a condition: where, masks, triangles; and gated linear units.
+//! Choosing between elements by a condition: where, masks, triangles.
 
 use crate::autograd::record;
 use crate::cpu::elementwise as cpu;
@@ -58,17 +58,4 @@ pub(crate) fn triangle(name: &'static str, x: &Tensor, diagonal: i64, keep: Tria
     let side = if keep == Triangle::Lower { Binary::Le } else { Binary::Ge };
     let mask = binary(name, &column, &row, side)?;
     where_cond(name, &mask, x, &Tensor::scalar(0.0, x.dtype(), x.device())?)
-}
-
-/// `p * sigmoid(q)` for the halves p, q of one dimension.
-pub(crate) fn glu(x: &Tensor, dim: isize) -> Result<Tensor> {
-    let name = "glu";
-    x.expect_float(name)?;
-    let d = x.dim(name, dim)?;
-    let size = x.shape()[d];
-    if !size.is_multiple_of(2) {
-        return Err(Error::shape(name, format!("dimension {d} of size {size} does not split into two halves")));
-    }
-    let (p, q) = (x.narrow(d as isize, 0, size / 2)?, x.narrow(d as isize, size / 2, size / 2)?);
-    p.mul(&q.sigmoid()?)
 }

@@ -1,0 +1,125 @@
+//! Gated linear units: `f(gate) * up`, fused both ways.
+
+use super::unary::{Op, Unary};
+use crate::autograd::record;
+use crate::cpu::elementwise as cpu;
+use crate::device::Kind;
+use crate::kernels::elementwise as kernels;
+use crate::layout::Layout;
+use crate::ops::rows::{narrowed, wide};
+use crate::ops::view;
+use crate::{Error, Result, Tensor};
+
+/// Which function opens the gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Gate {
+    /// GLU: the sigmoid (Dauphin et al. 2017).
+    Sigmoid,
+    /// SwiGLU: SiLU (Shazeer 2020, arXiv:2002.05202).
+    Silu,
+    /// GEGLU: GELU by the error function.
+    Gelu,
+    /// GEGLU with the tanh approximation.
+    GeluTanh,
+    /// ReGLU: `max(x, 0)`.
+    Relu,
+}
+
+impl Gate {
+    pub(crate) fn function(self) -> Unary {
+        Unary::new(match self {
+            Gate::Sigmoid => Op::Sigmoid,
+            Gate::Silu => Op::Silu,
+            Gate::Gelu => Op::Gelu,
+            Gate::GeluTanh => Op::GeluTanh,
+            Gate::Relu => Op::Relu,
+        })
+    }
+}
+
+/// `f(gate) * up` of two tensors of one shape.
+pub(crate) fn gated(op: &'static str, gate: &Tensor, up: &Tensor, kind: Gate) -> Result<Tensor> {
+    gate.expect_float(op)?;
+    gate.expect_like(op, up)?;
+    if gate.shape() != up.shape() {
+        let (gate, up) = (gate.shape(), up.shape());
+        return Err(Error::shape(op, format!("gate of shape {gate:?} and up of shape {up:?}, expected the same")));
+    }
+    let (shape, cols) = (gate.dims(), gate.shape().last().copied().unwrap_or(1));
+    let pair = Pair { op, gate: gate.detach(), up: up.detach(), cols, f: kind.function(), first: 0 };
+    if gate.elements() == 0 {
+        let out = gate.detach();
+        return Ok(record(op, out, &[gate, up], |dy, _| Ok(vec![Some(dy.clone()), Some(dy.clone())])));
+    }
+    Ok(record(op, pair.value()?, &[gate, up], move |dy, _| {
+        let both = pair.gradient(dy)?;
+        let half = |i: usize| {
+            let layout = Layout::rows(shape, 1, 2 * both.layout().strides[1]);
+            both.with_layout(Layout { offset: i * both.layout().strides[1], ..layout })
+        };
+        Ok(vec![Some(half(0)), Some(half(1))])
+    }))
+}
+
+/// `f(gate) * up` of the two halves of one dimension; which of them is the gate is `gate`.
+pub(crate) fn glu(op: &'static str, x: &Tensor, dim: isize, kind: Gate, gate: usize) -> Result<Tensor> {
+    x.expect_float(op)?;
+    let d = x.dim(op, dim)?;
+    let size = x.shape()[d];
+    if !size.is_multiple_of(2) {
+        return Err(Error::shape(op, format!("dimension {d} of size {size} does not split into two halves")));
+    }
+    let shape = x.dims();
+    let inner: usize = shape[d + 1..].iter().product();
+    let saved = view::contiguous(&x.detach())?;
+    let half = |i: usize| saved.with_layout(saved.layout().slice(d, i * (size / 2), size / 2, 1));
+    let (f, cols) = (kind.function(), size / 2 * inner);
+    let pair = Pair { op, gate: half(gate), up: half(1 - gate), cols, f, first: gate };
+    if x.elements() == 0 {
+        return Ok(record(op, pair.gate, &[x], move |dy, _| {
+            Tensor::zeros(&shape, dy.dtype(), dy.device()).map(|z| vec![Some(z)])
+        }));
+    }
+    Ok(record(op, pair.value()?, &[x], move |dy, _| Ok(vec![Some(view::reshape_to(&pair.gradient(dy)?, shape)?)])))
+}
+
+/// A gate and what passes it, as rows of `cols` elements.
+struct Pair {
+    op: &'static str,
+    gate: Tensor,
+    up: Tensor,
+    cols: usize,
+    f: Unary,
+    /// Which of the two gradients is that of the gate.
+    first: usize,
+}
+
+impl Pair {
+    fn value(&self) -> Result<Tensor> {
+        let Pair { op, gate, up, cols, f, .. } = self;
+        match gate.device().kind() {
+            Kind::Cpu(_) => narrowed(&cpu::gated(op, &wide(gate)?, &wide(up)?, *cols, *f)?, gate.dtype()),
+            Kind::Gpu(_) => kernels::gated(op, gate, up, *cols, *f),
+        }
+    }
+
+    /// `[rows, 2, cols]`: the gradients of gate and up, of up and gate where `first` is 1.
+    fn gradient(&self, dy: &Tensor) -> Result<Tensor> {
+        let Pair { op, gate, up, cols, f, first } = self;
+        match gate.device().kind() {
+            Kind::Cpu(_) => {
+                let both = cpu::gated_grad(op, &wide(gate)?, &wide(up)?, &wide(dy)?, *cols, *f, *first)?;
+                narrowed(&both, gate.dtype())
+            }
+            Kind::Gpu(_) => kernels::gated_grad(op, gate, up, &dy.detach(), *cols, *f, *first),
+        }
+    }
+}
+
+/// [`Tensor::gated`] from primitive operations.
+///
+/// # Errors
+/// As [`Tensor::gated`].
+pub fn reference(gate: &Tensor, up: &Tensor, kind: Gate) -> Result<Tensor> {
+    super::unary("gated", gate, kind.function())?.mul(up)
+}
