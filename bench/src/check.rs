@@ -28,7 +28,8 @@ pub fn close(what: &str, got: &[f64], want: &[f64], tolerance: f64) -> Result<()
         return Ok(());
     }
     let (_, i) = worst;
-    let text = format!("{what}: wrong result: element {i} is {}, the reference says {} (rms {rms:.3e})", got[i], want[i]);
+    let text =
+        format!("{what}: wrong result: element {i} is {}, the reference says {} (rms {rms:.3e})", got[i], want[i]);
     Err(Error::new(text))
 }
 

@@ -89,9 +89,11 @@ impl Params {
     pub fn choice(&mut self, key: &str, among: &[&'static str]) -> Result<&'static str> {
         let value = match self.take(key) {
             None => among[0],
-            Some(value) => among.iter().find(|word| **word == value).copied().ok_or_else(|| {
-                Error::new(format!("{key}={value}: expected one of {}", among.join(", ")))
-            })?,
+            Some(value) => among
+                .iter()
+                .find(|word| **word == value)
+                .copied()
+                .ok_or_else(|| Error::new(format!("{key}={value}: expected one of {}", among.join(", "))))?,
         };
         self.used.insert(key.to_string(), value.into());
         Ok(value)

@@ -75,7 +75,8 @@ pub fn copy(name: &str, params: &mut Params, device: &Device) -> Result<Work> {
 pub fn fill(name: &str, params: &mut Params, device: &Device) -> Result<Work> {
     let n = params.size("n", 1 << 22)?;
     let none = Tensor::zeros(&[n], DType::F32, device)?;
-    let work = function(name, vec![none], 0.0, move |x| Ok(vec![Tensor::full(1.5, &[n], x[0].dtype(), x[0].device())?]));
+    let work =
+        function(name, vec![none], 0.0, move |x| Ok(vec![Tensor::full(1.5, &[n], x[0].dtype(), x[0].device())?]));
     Ok(Work { bytes: Some((4 * n) as f64), ..work })
 }
 
