@@ -28,65 +28,79 @@ pub fn copy() -> f64 {
     2.0 * bytes as f64 / best
 }
 
-/// Sums that are advanced side by side.
+/// Sums that are advanced side by side, so that no multiply-add waits for the one before.
 const SUMS: usize = 12;
-/// Lanes of a sum: a register of AVX-512, two or four registers of others.
-const LANES: usize = 16;
-const ROUNDS: usize = 400_000;
+const ROUNDS: usize = 1 << 20;
 
 /// f32 operations in a second; a multiply-add is two.
 pub fn flops() -> f64 {
+    let (run, lanes) = kernel();
     let mut best = f64::INFINITY;
     for _ in 0..5 {
         let begun = Instant::now();
         thread::scope(|scope| {
             for _ in 0..threads() {
-                scope.spawn(|| black_box(multiply_add(black_box(0.999), black_box(0.1))));
+                scope.spawn(|| black_box(run(black_box(0.999), black_box(0.1))));
             }
         });
         best = best.min(begun.elapsed().as_secs_f64());
     }
-    (2 * SUMS * LANES * ROUNDS * threads()) as f64 / best
+    (2 * SUMS * lanes * ROUNDS * threads()) as f64 / best
 }
 
-fn multiply_add(a: f32, b: f32) -> f32 {
+/// The widest multiply-adds that this processor has, and their lanes.
+fn kernel() -> (fn(f32, f32) -> f32, usize) {
     #[cfg(target_arch = "x86_64")]
     {
         if is_x86_feature_detected!("avx512f") {
             // SAFETY: the feature was detected.
-            return unsafe { multiply_add_avx512(a, b) };
+            return (|a, b| unsafe { x86::avx512(a, b) }, 16);
         }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        if is_x86_feature_detected!("avx") && is_x86_feature_detected!("fma") {
             // SAFETY: both features were detected.
-            return unsafe { multiply_add_avx2(a, b) };
+            return (|a, b| unsafe { x86::fma(a, b) }, 8);
         }
     }
-    // Without such an instruction, as on the oldest x86, a product and a sum are two operations as well.
-    if cfg!(target_arch = "x86_64") { rounds::<false>(a, b) } else { rounds::<true>(a, b) }
+    (portable, 4)
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn multiply_add_avx512(a: f32, b: f32) -> f32 {
-    rounds::<true>(a, b)
-}
+mod x86 {
+    use std::arch::x86_64::{
+        _mm256_add_ps, _mm256_cvtss_f32, _mm256_fmadd_ps, _mm256_set1_ps, _mm512_add_ps, _mm512_cvtss_f32, _mm512_fmadd_ps,
+        _mm512_set1_ps,
+    };
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn multiply_add_avx2(a: f32, b: f32) -> f32 {
-    rounds::<true>(a, b)
-}
+    use super::{ROUNDS, SUMS};
 
-/// Inlined into callers that may use wider instructions; no closure, which would not be.
-#[inline(always)]
-fn rounds<const FUSED: bool>(a: f32, b: f32) -> f32 {
-    let mut sums = [[1.0f32; LANES]; SUMS];
-    for _ in 0..ROUNDS {
-        for sum in &mut sums {
-            for lane in sum {
-                *lane = if FUSED { lane.mul_add(a, b) } else { *lane * a + b };
-            }
+    #[target_feature(enable = "avx512f")]
+    pub fn avx512(a: f32, b: f32) -> f32 {
+        let (a, b) = (_mm512_set1_ps(a), _mm512_set1_ps(b));
+        let mut sums = [b; SUMS];
+        for _ in 0..ROUNDS {
+            sums = sums.map(|sum| _mm512_fmadd_ps(sum, a, b));
         }
+        _mm512_cvtss_f32(sums.into_iter().fold(a, |x, y| _mm512_add_ps(x, y)))
+    }
+
+    #[target_feature(enable = "avx,fma")]
+    pub fn fma(a: f32, b: f32) -> f32 {
+        let (a, b) = (_mm256_set1_ps(a), _mm256_set1_ps(b));
+        let mut sums = [b; SUMS];
+        for _ in 0..ROUNDS {
+            sums = sums.map(|sum| _mm256_fmadd_ps(sum, a, b));
+        }
+        _mm256_cvtss_f32(sums.into_iter().fold(a, |x, y| _mm256_add_ps(x, y)))
+    }
+}
+
+/// Left to the compiler to make vectors of. Where a multiply-add is no instruction, a product and a sum are two as well.
+fn portable(a: f32, b: f32) -> f32 {
+    let mut sums = [[b; 4]; SUMS];
+    for _ in 0..ROUNDS {
+        sums = sums.map(|sum| {
+            sum.map(|lane| if cfg!(target_arch = "aarch64") { lane.mul_add(a, b) } else { lane * a + b })
+        });
     }
     sums.iter().flatten().sum()
 }
