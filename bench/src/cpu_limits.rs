@@ -67,8 +67,8 @@ fn kernel() -> (fn(f32, f32) -> f32, usize) {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        _mm256_add_ps, _mm256_cvtss_f32, _mm256_fmadd_ps, _mm256_set1_ps, _mm512_add_ps, _mm512_cvtss_f32, _mm512_fmadd_ps,
-        _mm512_set1_ps,
+        _mm256_add_ps, _mm256_cvtss_f32, _mm256_fmadd_ps, _mm256_set1_ps, _mm512_add_ps, _mm512_cvtss_f32,
+        _mm512_fmadd_ps, _mm512_set1_ps,
     };
 
     use super::{ROUNDS, SUMS};
@@ -98,9 +98,8 @@ mod x86 {
 fn portable(a: f32, b: f32) -> f32 {
     let mut sums = [[b; 4]; SUMS];
     for _ in 0..ROUNDS {
-        sums = sums.map(|sum| {
-            sum.map(|lane| if cfg!(target_arch = "aarch64") { lane.mul_add(a, b) } else { lane * a + b })
-        });
+        sums = sums
+            .map(|sum| sum.map(|lane| if cfg!(target_arch = "aarch64") { lane.mul_add(a, b) } else { lane * a + b }));
     }
     sums.iter().flatten().sum()
 }
