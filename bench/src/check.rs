@@ -13,24 +13,25 @@ pub fn close(what: &str, got: &[f64], want: &[f64], tolerance: f64) -> Result<()
         return Err(Error::new(format!("{what}: {} results, the reference has {}", got.len(), want.len())));
     }
     let rms = (want.iter().map(|w| w * w).sum::<f64>() / want.len().max(1) as f64).sqrt();
-    let mut worst = (0.0, 0);
-    for (i, (g, w)) in got.iter().zip(want).enumerate() {
+    // How far each is off, infinitely if it is no number.
+    let excess = |(g, w): (&f64, &f64)| {
         let off = (g - w).abs();
-        // Written so that NaN is off.
-        if !(off <= tolerance * (w.abs() + rms)) {
-            let excess = if off.is_nan() { f64::INFINITY } else { off };
-            if excess >= worst.0 {
-                worst = (excess, i);
-            }
+        if off <= tolerance * (w.abs() + rms) {
+            0.0
+        } else if off.is_nan() {
+            f64::INFINITY
+        } else {
+            off
         }
+    };
+    let all = got.iter().zip(want).map(excess).enumerate();
+    match all.max_by(|(_, a), (_, b)| a.total_cmp(b)) {
+        Some((i, off)) if off > 0.0 => Err(Error::new(format!(
+            "{what}: wrong result: element {i} is {}, the reference says {} (rms {rms:.3e})",
+            got[i], want[i]
+        ))),
+        _ => Ok(()),
     }
-    if worst.0 == 0.0 {
-        return Ok(());
-    }
-    let (_, i) = worst;
-    let text =
-        format!("{what}: wrong result: element {i} is {}, the reference says {} (rms {rms:.3e})", got[i], want[i]);
-    Err(Error::new(text))
 }
 
 /// As [`close`], for tensors of one shape on any devices.

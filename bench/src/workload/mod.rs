@@ -150,8 +150,8 @@ fn function(
 }
 
 fn compare(name: &str, got: &[Tensor], want: &[Tensor], tolerance: f64) -> Result<()> {
-    let all = got.iter().zip(want).enumerate();
-    all.map(|(i, (got, want))| check::close_tensors(&format!("{name}, result {i}"), got, want, tolerance)).collect()
+    let mut all = got.iter().zip(want).enumerate();
+    all.try_for_each(|(i, (got, want))| check::close_tensors(&format!("{name}, result {i}"), got, want, tolerance))
 }
 
 /// Gradients of `sum(y * dy)` with respect to `leaves`, after `y` itself.
