@@ -15,6 +15,7 @@ mod read;
 mod source;
 mod status;
 mod stream;
+mod timing;
 #[cfg(test)]
 mod tests;
 
@@ -27,7 +28,7 @@ pub(crate) use caps::Caps;
 pub use options::GpuOptions;
 pub use pool::MemoryStats;
 pub use source::shader_source;
-pub(crate) use stream::{Bind, Launch};
+pub(crate) use stream::{Bind, Launch, Operand};
 
 /// One open GPU. Calls may come from any thread; they take effect in the order in which they lock the stream.
 pub(crate) struct Gpu {
