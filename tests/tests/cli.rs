@@ -72,7 +72,11 @@ fn json(path: &Path) -> Value {
 fn trains_fills_masks_and_refuses_damaged_models() {
     let folder = folder_with_text();
     let (text, out) = (path(&folder, "text.txt"), path(&folder, "run"));
-    succeed(&small(&text, &out, "800"));
+    let trace = path(&folder, "trace.json");
+    let printed = succeed(&[small(&text, &out, "800"), vec!["--profile", &trace]].concat());
+    assert!(printed.contains("one step on cpu") && printed.contains("GFLOP/s"), "{printed}");
+    let events = json(Path::new(&trace))["traceEvents"].as_array().map_or(0, Vec::len);
+    assert!(events > 50, "{events} events of a step");
     let run = Path::new(&out);
     let summary = json(&run.join("summary.json"));
     let number = |name: &str| summary[name].as_f64().unwrap_or_else(|| panic!("{name} in {summary}"));
@@ -187,6 +191,8 @@ fn bad_input_is_one_sentence() {
     let absent = path(&folder, "absent");
     fail(&small(&absent, &out, "1"), &["absent"]);
     fail(&["train", "--resume", &absent], &["absent"]);
+    fail(&[small(&text, &out, "1"), vec!["--profile", &path(&folder, "absent/trace.json")]].concat(), &["absent"]);
+    fs::remove_dir_all(&out).unwrap();
     fail(&["fill-mask", "--model", &absent, "a [MASK]"], &["absent"]);
     fail(&[small(&text, &out, "1"), vec!["--device", "gpu:99"]].concat(), &["99"]);
     fail(&[small(&text, &out, "1"), vec!["--device", "abacus"]].concat(), &["abacus"]);

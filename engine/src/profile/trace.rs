@@ -15,7 +15,8 @@ impl Profile {
     pub fn save_trace(&self, path: impl AsRef<Path>) -> Result<()> {
         // Microseconds, in the trace event format of Chromium.
         let micros = |nanos: u64| nanos as f64 / 1e3;
-        let named = |what: &str, name: &str| json!({ "name": what, "ph": "M", "pid": 1, "tid": 1, "args": { "name": name } });
+        let named =
+            |what: &str, name: &str| json!({ "name": what, "ph": "M", "pid": 1, "tid": 1, "args": { "name": name } });
         let mut events = vec![named("process_name", &self.device), named("thread_name", "kernels")];
         events.extend(self.events.iter().map(|event| {
             json!({

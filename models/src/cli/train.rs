@@ -16,7 +16,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         None => (fresh(args)?, &free_folder(args)?),
     };
     let device = args.device.open()?;
-    let (_, text) = train(&settings, folder, &device)?;
+    let (_, text) = train(&settings, folder, &device, args.profile.as_deref())?;
     super::print(&text)
 }
 

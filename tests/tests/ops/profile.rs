@@ -40,7 +40,8 @@ fn rows_count_runs_bytes_and_operations() {
         let bytes = 4 * (300 * 200 + 200 * 100 + 300 * 100);
         // A GPU kernel without bias binds an operand in its place.
         assert!((bytes..=bytes + 4 * 200 * 100).contains(&product.bytes), "{product:?}");
-        let back = profile.rows().into_iter().find(|row| row.name.starts_with("matmul") && row.name.contains("backward"));
+        let back =
+            profile.rows().into_iter().find(|row| row.name.starts_with("matmul") && row.name.contains("backward"));
         assert_eq!(back.map(|row| (row.calls, row.operations)), Some((1, 2 * 300 * 200 * 100)), "\n{profile}");
         assert_eq!(row(&profile, "softmax").calls, 1);
         let total: std::time::Duration = profile.rows().iter().map(|row| row.time).sum();
@@ -124,7 +125,8 @@ fn misuse_is_an_error_and_leaves_the_device_usable() {
     for device in devices() {
         let (inner, _) = device.profile(|| device.profile(|| ()).map(drop)).unwrap();
         expect_error(inner, &["profile", "already"]);
-        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| device.profile(|| panic!("on purpose"))));
+        let panicked =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| device.profile(|| panic!("on purpose"))));
         assert!(panicked.is_err());
         let x = Tensor::ones(&[3], DType::F32, &device).unwrap();
         let (y, profile) = device.profile(|| x.add_scalar(1.0)?.to_vec::<f32>()).unwrap();

@@ -15,9 +15,9 @@ mod read;
 mod source;
 mod status;
 mod stream;
-mod timing;
 #[cfg(test)]
 mod tests;
+mod timing;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

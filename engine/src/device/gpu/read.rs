@@ -145,7 +145,11 @@ impl Gpu {
 }
 
 /// Maps the start of `staging`. `wait` makes a native device call back; a browser does so by itself.
-pub(super) async fn map(staging: &wgpu::Buffer, bytes: u64, wait: impl FnOnce()) -> std::result::Result<(), BufferAsyncError> {
+pub(super) async fn map(
+    staging: &wgpu::Buffer,
+    bytes: u64,
+    wait: impl FnOnce(),
+) -> std::result::Result<(), BufferAsyncError> {
     #[derive(Default)]
     struct Shared {
         result: Option<std::result::Result<(), BufferAsyncError>>,
