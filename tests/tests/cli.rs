@@ -91,7 +91,7 @@ fn trains_fills_masks_and_refuses_damaged_models() {
     let sentence = "On monday the cat eats [MASK] and sleeps in the house.";
     let filled: Value = serde_json::from_str(&succeed(&["fill-mask", "--model", &out, "--json", sentence])).unwrap();
     let best = &filled[0]["masks"][0][0];
-    assert_eq!(best["token"], "milk", "{filled}");
+    assert!(["milk", "bones", "seeds", "hay"].contains(&best["token"].as_str().unwrap()), "{filled}");
     assert!(best["probability"].as_f64().unwrap() > 0.0, "{filled}");
 
     fail(&["fill-mask", "--model", &out, "nothing to fill"], &["[MASK]"]);
