@@ -46,8 +46,8 @@ pub(crate) fn fill<T: Element>(n: usize, f: impl Fn(usize) -> T + Sync) -> Vec<T
 /// Fills rows of `width` each by `f(row, slice)`, on all cores if they are many.
 pub(crate) fn fill_rows<T: Element>(rows: usize, width: usize, f: impl Fn(usize, &mut [T]) + Sync) -> Vec<T> {
     let mut out = vec![T::default(); rows * width];
-    if width > 0 {
-        let batch = (PIECE / 2 / width).max(1);
+    if let Some(batch) = (PIECE / 2).checked_div(width) {
+        let batch = batch.max(1);
         for_pieces(&mut out, batch * width, 1, &|i, piece| {
             piece.chunks_exact_mut(width).enumerate().for_each(|(row, out)| f(i * batch + row, out));
         });
