@@ -83,7 +83,7 @@ fn trains_fills_masks_and_refuses_damaged_models() {
     assert_eq!(number("steps"), 800.0);
     assert_eq!(summary["device"], "cpu");
     assert!(number("loss_last") < 0.7 * number("loss_first"), "{summary}");
-    assert!(number("masked_accuracy") > number("unigram_accuracy") + 0.1, "{summary}");
+    assert!(number("masked_accuracy") > number("unigram_accuracy") + 0.5, "{summary}");
     for name in ["tokens_per_s", "seconds", "peak_memory_bytes"] {
         assert!(number(name) > 0.0, "{name} in {summary}");
     }
@@ -95,7 +95,8 @@ fn trains_fills_masks_and_refuses_damaged_models() {
     let sentence = "On monday the cat eats [MASK] and sleeps in the house.";
     let filled: Value = serde_json::from_str(&succeed(&["fill-mask", "--model", &out, "--json", sentence])).unwrap();
     let best = &filled[0]["masks"][0][0];
-    assert!(best["token"].is_string() && best["probability"].as_f64().unwrap() > 0.0, "{filled}");
+    assert!(["milk", "bones", "seeds", "hay"].contains(&best["token"].as_str().unwrap()), "{filled}");
+    assert!(best["probability"].as_f64().unwrap() > 0.0, "{filled}");
 
     fail(&["fill-mask", "--model", &out, "nothing to fill"], &["[MASK]"]);
     fail(&small(&text, &out, "800"), &["--resume"]);
@@ -213,6 +214,7 @@ fn lists_for_people_and_for_programs() {
     assert!(devices.is_array());
     let systems: Value = serde_json::from_str(&succeed(&["systems", "list", "--json"])).unwrap();
     let names: Vec<&str> = systems.as_array().unwrap().iter().map(|s| s["name"].as_str().unwrap()).collect();
+    assert!(!names.is_empty());
     let table = succeed(&["systems", "list"]);
     assert!(names.iter().all(|name| table.contains(name)), "{table}");
     for command in ["train", "fill-mask", "devices", "systems"] {

@@ -86,7 +86,7 @@ impl Default for TrainArgs {
 #[group(id = "shape", multiple = true)]
 pub struct ShapeArgs {
     /// Rows in a batch
-    #[arg(long, value_name = "ROWS", default_value = "16", value_parser = size(1, 1 << 16))]
+    #[arg(long, value_name = "ROWS", default_value = "8", value_parser = size(1, 1 << 16))]
     pub batch: usize,
     /// Tokens in a row
     #[arg(long, value_name = "TOKENS", default_value = "64", value_parser = size(8, 1 << 16))]

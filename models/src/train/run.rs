@@ -11,7 +11,7 @@ use wgrad::{DType, Device, Profile, Tensor};
 
 use super::evaluate::{Score, Targets, score};
 use super::history::{History, Point};
-use super::settings::Settings;
+use super::settings::{Settings, small_positions};
 use super::text::Text;
 use crate::corrupt::mlm::Mlm;
 use crate::corrupt::schedule::Rate;
@@ -76,6 +76,7 @@ pub fn run(
     device.set_seed(settings.seed);
     let config = settings.model(text.tokenizer.vocab_size(), special.pad);
     let model = BertForMaskedLm::new(&config, settings.dtype()?, device)?;
+    model.start_positions(small_positions(settings.hidden, settings.length))?;
     let rule = Rule::AdamW(Adam { beta1: 0.9, beta2: 0.98, eps: 1e-6, weight_decay: 0.01 });
     let mut optimizer = Optimizer::new(rule, settings.lr, Group::of(&model))?.with_max_norm(MAX_NORM)?;
     let mut scaler = (settings.dtype()? == DType::F16).then(LossScaler::default);
