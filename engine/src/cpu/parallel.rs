@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::pool::take;
 use crate::Element;
+use crate::profile::begun;
 
 /// Elements below which a loop is not worth threads.
 pub(crate) const PARALLEL: usize = 1 << 14;
@@ -17,6 +18,7 @@ pub(crate) fn for_pieces<T: Send>(out: &mut [T], size: usize, cost: usize, f: &(
     if size == 0 {
         return;
     }
+    begun();
     if out.len().saturating_mul(cost) < PARALLEL {
         out.chunks_mut(size).enumerate().for_each(|(i, piece)| f(i, piece));
     } else {
@@ -32,6 +34,7 @@ pub(crate) fn for_parts<T: Send, const N: usize>(
     cost: usize,
     f: &(dyn Fn(usize, [&mut [T]; N]) + Sync),
 ) {
+    begun();
     let work = outs.iter().map(|out| out.len()).sum::<usize>();
     let mut rest = outs;
     let mut parts = Vec::new();
@@ -57,6 +60,7 @@ pub(crate) fn for_chunks<O: Element>(out: &mut [O], f: impl Fn(usize, &mut [O]) 
 
 /// The values of `f(0)` to `f(count - 1)`, each of about `cost` elements' work, on all cores if that is much.
 pub(crate) fn collect<T: Send>(count: usize, cost: usize, f: &(dyn Fn(usize) -> T + Sync)) -> Vec<T> {
+    begun();
     if count.saturating_mul(cost) < PARALLEL {
         return (0..count).map(f).collect();
     }
@@ -65,9 +69,10 @@ pub(crate) fn collect<T: Send>(count: usize, cost: usize, f: &(dyn Fn(usize) -> 
 
 /// Fills a vector of `n` by `f(index)`, on all cores if it is long.
 pub(crate) fn fill<T: Element>(n: usize, f: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    begun();
     let mut out = take(n);
     for_chunks(&mut out, |start, piece: &mut [T]| {
-        piece.iter_mut().enumerate().for_each(|(i, out)| *out = f(start + i))
+        piece.iter_mut().enumerate().for_each(|(i, out)| *out = f(start + i));
     });
     out
 }
@@ -79,6 +84,7 @@ pub(crate) fn batch_of(width: usize) -> usize {
 
 /// Fills rows of `width` each by `f(row, zeros)`, on all cores if they are many.
 pub(crate) fn fill_rows<T: Element>(rows: usize, width: usize, f: impl Fn(usize, &mut [T]) + Sync) -> Vec<T> {
+    begun();
     let mut out = take(rows * width);
     if width > 0 {
         let batch = batch_of(width);
