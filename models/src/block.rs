@@ -87,10 +87,10 @@ impl Block {
     pub fn forward(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
         let options = AttentionOptions { mask: mask.cloned(), ..AttentionOptions::default() };
         let attended = self.dropout.forward(&self.attention.forward(x, x, &options)?)?;
-        let x = self.attention_norm.forward(&x.add(&attended)?)?;
+        let (x, _) = self.attention_norm.forward_add(x, &attended)?;
         let inner = self.activation.apply(&self.up.forward(&x)?)?;
         let fed = self.dropout.forward(&self.down.forward(&inner)?)?;
-        Ok(self.feed_forward_norm.forward(&x.add(&fed)?)?)
+        Ok(self.feed_forward_norm.forward_add(&x, &fed)?.0)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::Float;
 use super::parallel::{collect, fill_rows};
-use super::softmax::{LogSum, sum, sum2};
-use super::strided::{Vectorised, map_each, zip_each};
+use super::softmax::{LogSum, Probabilities, sum, sum2};
+use super::strided::Vectorised;
 use crate::layout::Dims;
 use crate::ops::cross_entropy::Problem;
 use crate::storage::CpuData;
@@ -82,10 +82,10 @@ pub(crate) fn backward(
             let x = &all[row * classes..][..classes];
             let (scale, g) = (mass * g[row], g[row]);
             let share = T::of(smoothing / classes as f64) * g;
-            let probability = |v: T| scale * ((v - highest) - log_sum).fast_exp();
-            match weight {
-                None => map_each(x, dx, |v| probability(v) - share),
-                Some(weight) => zip_each(x, weight, dx, |v, w| probability(v) - share * w),
+            let even = if weight.is_none() { share } else { T::zero() };
+            Probabilities { x, highest, log_sum, scale, share: even, dx: &mut *dx }.dispatch();
+            if let Some(weight) = weight.filter(|_| share != T::zero()) {
+                dx.iter_mut().zip(weight).for_each(|(dx, &w)| *dx = *dx - share * w);
             }
             if let Some(dx) = dx.get_mut(targets[row] as usize) {
                 *dx = *dx - T::of(1.0 - smoothing) * w * g;

@@ -56,7 +56,21 @@ fn log_sum<T: Float>(x: &[T]) -> (T, T) {
     if highest == T::neg_infinity() {
         return (highest, T::zero());
     }
-    (highest, T::of(sum(x, |v| (v - highest).fast_exp()).ln()))
+    let mut total = 0.0;
+    for block in x.chunks(32 * LANES) {
+        let mut lanes = [T::zero(); LANES];
+        let (whole, rest) = block.as_chunks::<LANES>();
+        for chunk in whole {
+            for (a, &v) in lanes.iter_mut().zip(chunk) {
+                *a += (v - highest).fast_exp();
+            }
+        }
+        for (a, &v) in lanes.iter_mut().zip(rest) {
+            *a += (v - highest).fast_exp();
+        }
+        total += lanes.iter().map(|v| v.f64()).sum::<f64>();
+    }
+    (highest, T::of(total.ln()))
 }
 
 pub(crate) fn forward(op: &'static str, log: bool, x: &Tensor, rows: usize, cols: usize) -> Result<Tensor> {
@@ -182,6 +196,27 @@ impl<T: Float> Vectorised for RowGradient<'_, T> {
         } else {
             let total = T::of(sum2(y, dy, |y, dy| y * dy));
             all.for_each(|(dx, (&y, &dy))| *dx = scale * (y * (dy - total)));
+        }
+    }
+}
+
+/// `scale * exp(x - highest - log_sum) - share`, into `dx`.
+pub(crate) struct Probabilities<'a, T> {
+    pub x: &'a [T],
+    pub highest: T,
+    pub log_sum: T,
+    pub scale: T,
+    pub share: T,
+    pub dx: &'a mut [T],
+}
+
+impl<T: Float> Vectorised for Probabilities<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn run(self) {
+        let Probabilities { x, highest, log_sum, scale, share, dx } = self;
+        for (dx, &v) in dx.iter_mut().zip(x) {
+            *dx = scale * ((v - highest) - log_sum).fast_exp() - share;
         }
     }
 }

@@ -32,6 +32,15 @@ impl LayerNorm {
         let bias = self.bias.as_ref().map(Param::tensor);
         x.layer_norm(Some(&self.weight.tensor()), bias.as_ref(), self.eps)
     }
+
+    /// `x + residual` and its norm in one pass: returns the norm and the sum.
+    ///
+    /// # Errors
+    /// As [`LayerNorm::forward`], and if the residual has another shape.
+    pub fn forward_add(&self, x: &Tensor, residual: &Tensor) -> Result<(Tensor, Tensor)> {
+        let bias = self.bias.as_ref().map(Param::tensor);
+        x.add_layer_norm(residual, Some(&self.weight.tensor()), bias.as_ref(), self.eps)
+    }
 }
 
 impl Module for LayerNorm {
@@ -64,6 +73,14 @@ impl RmsNorm {
     /// If the last dimension of `x` is not `width`, or dtype or device differ from the parameters'.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         x.rms_norm(Some(&self.weight.tensor()), self.eps)
+    }
+
+    /// `x + residual` and its norm in one pass: returns the norm and the sum.
+    ///
+    /// # Errors
+    /// As [`RmsNorm::forward`], and if the residual has another shape.
+    pub fn forward_add(&self, x: &Tensor, residual: &Tensor) -> Result<(Tensor, Tensor)> {
+        x.add_rms_norm(residual, Some(&self.weight.tensor()), self.eps)
     }
 }
 

@@ -177,6 +177,14 @@ fn forward(
     bias: Option<&Tensor>,
     plan: Rows,
 ) -> Result<Outputs> {
+    if let Some(residual) = residual
+        && x.dtype().is_half()
+        && !x.device().is_gpu()
+    {
+        // The sum is rounded before it is normalised, as everywhere.
+        let sum = x.detach().add(&residual.detach())?;
+        return Ok(Outputs { sum: Some(sum.clone()), ..forward(op, &sum, None, gain, bias, plan)? });
+    }
     let optional = |t: Option<&Tensor>| t.map(prepared).transpose();
     let inputs =
         Inputs { x: prepared(x)?, residual: optional(residual)?, gain: optional(gain)?, bias: optional(bias)? };

@@ -150,6 +150,12 @@ pub(crate) fn select(op: &'static str, condition: &Tensor, a: &Tensor, b: &Tenso
                     let (from, start, step) = if c[i] { (x, j, sx) } else { (y, k, sy) };
                     out.iter_mut().enumerate().for_each(|(n, out)| *out = from[start + n * step]);
                 }
+                [1, 1, 1] => {
+                    let both = x[j..j + n].iter().zip(&y[k..k + n]);
+                    for ((out, &c), (&x, &y)) in out.iter_mut().zip(&c[i..i + n]).zip(both) {
+                        *out = chosen(c, x, y);
+                    }
+                }
                 [1, 0, 1] => zip_each(&c[i..i + n], &y[k..k + n], out, |c, y| chosen(c, x[j], y)),
                 [1, 1, 0] => zip_each(&c[i..i + n], &x[j..j + n], out, |c, x| chosen(c, x, y[k])),
                 _ => {
