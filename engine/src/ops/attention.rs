@@ -25,6 +25,9 @@ pub struct AttentionOptions {
     pub dropout: f64,
 }
 
+/// A score that no real one comes near, yet finite: shaders may assume that infinities do not occur.
+const MASKED: f64 = -1e30;
+
 /// `query` [batch, heads, queries, head_dim], `key` and `value` [batch, key heads, keys, ..], where heads is a multiple of
 /// key heads: query head `h` uses key head `h / (heads / key heads)`. A query without any visible key gives zeros, and
 /// contributes nothing to any gradient. Halves are computed in f32 throughout.
@@ -54,21 +57,19 @@ pub(crate) fn attention_reference(
         |x: &Tensor, width| reshape_to(x, Dims::new(op, &[batch, key_heads, heads / key_heads * queries, width])?);
     let scale = options.scale.unwrap_or(1.0 / (head_dim.max(1) as f64).sqrt());
     let scores = grouped(query, head_dim)?.matmul(&key.transpose(2, 3)?)?;
-    let mut scores = reshape_to(&scores, full)?;
-    // The softmax scales, unless something comes between.
-    let mut left = scale;
-    if options.softcap.is_some() || options.bias.is_some() {
-        scores = scores.mul_scalar(scale)?;
-        left = 1.0;
-    }
+    let mut scores = reshape_to(&scores, full)?.mul_scalar(scale)?;
     if let Some(cap) = options.softcap {
         scores = scores.mul_scalar(1.0 / cap)?.tanh()?.mul_scalar(cap)?;
     }
     if let Some(bias) = &options.bias {
         scores = scores.add(bias)?;
     }
-    let allowed = allowed(queries, keys, options, query.device())?;
-    let mut weights = scores.masked_softmax(allowed.as_ref(), left)?;
+    let forbidden = forbidden(queries, keys, options, query.device())?;
+    let mut weights = match &forbidden {
+        // Filled again after the softmax: a row with nothing allowed is uniform until then.
+        Some(forbidden) => scores.masked_fill(forbidden, MASKED)?.softmax(-1)?.masked_fill(forbidden, 0.0)?,
+        None => scores.softmax(-1)?,
+    };
     if options.dropout > 0.0 {
         weights = weights.dropout(options.dropout)?;
     }
@@ -129,19 +130,19 @@ fn check(query: &Tensor, key: &Tensor, value: &Tensor, options: &AttentionOption
     Ok(Sizes { batch, heads, key_heads, queries, keys, head_dim, value_dim })
 }
 
-/// True where a query may see a key, broadcastable to the scores; None if every query sees every key.
-fn allowed(queries: usize, keys: usize, options: &AttentionOptions, device: &Device) -> Result<Option<Tensor>> {
-    let mask = options.mask.clone();
+/// True where a query may not see a key, broadcastable to the scores; None if every query sees every key.
+fn forbidden(queries: usize, keys: usize, options: &AttentionOptions, device: &Device) -> Result<Option<Tensor>> {
+    let mask = options.mask.as_ref().map(Tensor::logical_not).transpose()?;
     if options.causal_offset.is_none() && options.window.is_none() {
         return Ok(mask);
     }
     let (left, right) = options.window.map_or((i128::MAX, i128::MAX), |(l, r)| (l as i128, r as i128));
     let ahead = options.causal_offset.map_or(i128::MAX, i128::from).min(right);
     let pairs = (0..queries as i128).flat_map(|i| (0..keys as i128).map(move |j| j - i));
-    let near: Vec<bool> = pairs.map(|distance| distance <= ahead && -distance <= left).collect();
-    let near = Tensor::from_vec(near, &[queries, keys], device)?;
+    let hidden: Vec<bool> = pairs.map(|distance| distance > ahead || -distance > left).collect();
+    let hidden = Tensor::from_vec(hidden, &[queries, keys], device)?;
     match mask {
-        Some(mask) => Ok(Some(mask.logical_and(&near)?)),
-        None => Ok(Some(near)),
+        Some(mask) => Ok(Some(mask.logical_or(&hidden)?)),
+        None => Ok(Some(hidden)),
     }
 }
