@@ -11,6 +11,7 @@ mod index;
 mod io;
 mod join;
 mod matmul;
+mod memory;
 mod nn;
 mod norm;
 mod optim;
