@@ -28,6 +28,7 @@ pub use layout::{Dims, MAX_RANK};
 pub use ops::attention::AttentionOptions;
 pub use ops::cross_entropy::{CrossEntropy, Reduction};
 pub use ops::join::PadMode;
+pub use ops::linear_attention::LinearAttention;
 pub use storage::Element;
 pub use tensor::Tensor;
 pub use wgpu;

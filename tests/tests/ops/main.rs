@@ -10,6 +10,7 @@ mod elementwise;
 mod index;
 mod io;
 mod join;
+mod linear_attention;
 mod matmul;
 mod memory;
 mod nn;
