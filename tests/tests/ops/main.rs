@@ -20,4 +20,5 @@ mod reduce;
 mod scan;
 mod softmax;
 mod sort;
+mod steady;
 mod view;
