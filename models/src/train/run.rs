@@ -7,7 +7,7 @@ use serde_json::json;
 use wgrad::io::{Checkpoint, Snapshot};
 use wgrad::nn::Module;
 use wgrad::optim::{Adam, Decay, Group, LossScaler, Optimizer, Rule, Schedule};
-use wgrad::{DType, Device, Meter, Profile};
+use wgrad::{Device, Meter, Profile};
 
 use super::evaluate::{Score, Targets, score};
 use super::history::{History, Point};
@@ -74,12 +74,13 @@ pub fn run(
     }
     let special = text.tokenizer.special();
     device.set_seed(settings.seed);
+    let precision = settings.precision()?;
     let config = settings.model(text.tokenizer.vocab_size(), special.pad);
-    let model = BertForMaskedLm::new(&config, settings.dtype()?, device)?;
+    let model = BertForMaskedLm::new(&config, precision.dtype(), device)?;
     model.start_positions(small_positions(settings.hidden, settings.length))?;
     let rule = Rule::AdamW(Adam { beta1: 0.9, beta2: 0.98, eps: 1e-6, weight_decay: 0.01 });
     let mut optimizer = Optimizer::new(rule, settings.lr, Group::of(&model))?.with_max_norm(MAX_NORM)?;
-    let mut scaler = (settings.dtype()? == DType::F16).then(LossScaler::default);
+    let mut scaler = precision.scaler();
     let bert = Mlm::bert(special.mask, text.tokenizer.vocab_size());
     let mlm = Mlm { rate: Rate::Constant(TRAIN_RATE), ..bert.clone() };
     let held_out = text.held_out.fixed_batches(&bert, settings.batch, HELD_OUT_ROWS, settings.seed)?;
