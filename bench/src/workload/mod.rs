@@ -6,6 +6,7 @@ mod memory;
 mod mlm;
 mod rows;
 
+pub(crate) use matmul::freivalds;
 use serde_json::{Map, Value};
 use wgrad::{DType, Device, Tensor};
 

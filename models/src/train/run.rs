@@ -7,7 +7,7 @@ use serde_json::json;
 use wgrad::io::{Checkpoint, Snapshot};
 use wgrad::nn::Module;
 use wgrad::optim::{Adam, Decay, Group, LossScaler, Optimizer, Rule, Schedule};
-use wgrad::{DType, Device, Tensor};
+use wgrad::{Device, Meter, Profile};
 
 use super::evaluate::{Score, Targets, score};
 use super::history::{History, Point};
@@ -52,21 +52,35 @@ pub struct Finished {
     pub seconds: f64,
     /// Tokens in a second, in this process.
     pub tokens_per_s: f64,
+    /// One step late in the run, if that was wanted.
+    pub profile: Option<Profile>,
 }
 
-/// Runs, or goes on with, the training in `folder` on this text.
+/// Runs, or goes on with, the training in `folder` on this text. If a file is given, one step late in the run is profiled and its
+/// trace written there.
 ///
 /// # Errors
 /// If settings or files are unusable, or the device fails.
-pub fn run(settings: &Settings, text: Text, folder: &Path, device: &Device) -> Result<Finished> {
+pub fn run(
+    settings: &Settings,
+    text: Text,
+    folder: &Path,
+    device: &Device,
+    mut trace: Option<&Path>,
+) -> Result<Finished> {
+    if let Some(file) = trace {
+        // What cannot be profiled or written should not be found out after hours.
+        device.profile(|| ())?.1.save_trace(file)?;
+    }
     let special = text.tokenizer.special();
     device.set_seed(settings.seed);
+    let precision = settings.precision()?;
     let config = settings.model(text.tokenizer.vocab_size(), special.pad);
-    let model = BertForMaskedLm::new(&config, settings.dtype()?, device)?;
+    let model = BertForMaskedLm::new(&config, precision.dtype(), device)?;
     model.start_positions(small_positions(settings.hidden, settings.length))?;
     let rule = Rule::AdamW(Adam { beta1: 0.9, beta2: 0.98, eps: 1e-6, weight_decay: 0.01 });
     let mut optimizer = Optimizer::new(rule, settings.lr, Group::of(&model))?.with_max_norm(MAX_NORM)?;
-    let mut scaler = (settings.dtype()? == DType::F16).then(LossScaler::default);
+    let mut scaler = precision.scaler();
     let bert = Mlm::bert(special.mask, text.tokenizer.vocab_size());
     let mlm = Mlm { rate: Rate::Constant(TRAIN_RATE), ..bert.clone() };
     let held_out = text.held_out.fixed_batches(&bert, settings.batch, HELD_OUT_ROWS, settings.seed)?;
@@ -87,8 +101,9 @@ pub fn run(settings: &Settings, text: Text, folder: &Path, device: &Device) -> R
     let limit = Limit { steps: settings.steps, time: settings.seconds.map(Duration::from_secs) };
     let schedule = Course::new(settings);
     let mut progress = Progress::new(limit, state.step);
-    let mut pending = Vec::new();
+    let mut pending = Pending::new(device)?;
     let mut saved = None;
+    let mut profile = None;
     let first = state.step;
     let rate =
         |steps: u64, seconds: f64| (steps as usize * settings.batch * settings.length) as f64 / seconds.max(1e-9);
@@ -97,7 +112,17 @@ pub fn run(settings: &Settings, text: Text, folder: &Path, device: &Device) -> R
         let batch = loader.next_batch(state.step)?;
         let report = (state.step + 1) % REPORT_EVERY == 0;
         optimizer.set_learning_rate(schedule.lr(state.step, state.seconds))?;
-        pending.push(step(&model, &mut optimizer, scaler.as_mut(), &batch, device)?);
+        let mut once = || step(&model, &mut optimizer, scaler.as_mut(), &batch, device, &mut pending);
+        match trace.take_if(|_| schedule.is_late(state.step, state.seconds)) {
+            None => once()?,
+            Some(file) => {
+                device.rates()?;
+                let (done, seen) = device.profile(once)?;
+                seen.save_trace(file)?;
+                profile = Some(seen);
+                done?;
+            }
+        }
         state.step += 1;
         state.seconds = before + begun.elapsed().as_secs_f64();
         let save = state.step % settings.save_every == 0;
@@ -133,17 +158,32 @@ pub fn run(settings: &Settings, text: Text, folder: &Path, device: &Device) -> R
         steps: state.step,
         seconds: state.seconds,
         tokens_per_s,
+        profile,
         history: state.history,
         model,
         text,
     })
 }
 
-/// What one step leaves on the device until it is read.
+/// What steps leave on the device until it is read.
 pub(super) struct Pending {
-    pub loss: Tensor,
-    pub hits: Tensor,
-    pub count: usize,
+    /// Loss and hits of each step.
+    scalars: Meter,
+    /// How many labels each step had.
+    counts: Vec<usize>,
+}
+
+impl Pending {
+    fn new(device: &Device) -> Result<Self> {
+        Ok(Pending { scalars: Meter::new(device, 2 * REPORT_EVERY as usize)?, counts: Vec::new() })
+    }
+
+    /// Waits, and takes out loss, hits and labels of each step.
+    pub fn take(&mut self) -> Result<Vec<(f64, f64, usize)>> {
+        let scalars = self.scalars.take()?;
+        let steps = scalars.chunks_exact(2).zip(self.counts.drain(..));
+        Ok(steps.map(|(pair, count)| (pair[0], pair[1], count)).collect())
+    }
 }
 
 /// One training step: forward, backward, update.
@@ -153,7 +193,8 @@ fn step(
     scaler: Option<&mut LossScaler>,
     batch: &Batch,
     device: &Device,
-) -> Result<Pending> {
+    pending: &mut Pending,
+) -> Result<()> {
     let targets = Targets::new(batch, device)?;
     let logits = targets.logits(model)?;
     let loss = BertForMaskedLm::loss(&logits, &targets.labels)?;
@@ -163,7 +204,10 @@ fn step(
         None => optimizer.step(&loss.backward()?)?,
         Some(scaler) => optimizer.step_scaled(&scaler.backward(&loss)?, scaler)?,
     };
-    Ok(Pending { loss: loss.detach(), hits, count: targets.count })
+    pending.scalars.push(&loss)?;
+    pending.scalars.push(&hits)?;
+    pending.counts.push(targets.count);
+    Ok(())
 }
 
 /// The learning rate along a run that ends by steps or by time.
@@ -180,6 +224,11 @@ impl Course {
 
     fn is_over(&self, step: u64, seconds: f64) -> bool {
         self.steps.is_some_and(|most| step >= most) || self.seconds.is_some_and(|most| seconds >= most as f64)
+    }
+
+    /// Whether the last tenth has begun. A run of few steps has one in its last.
+    fn is_late(&self, step: u64, seconds: f64) -> bool {
+        self.is_over(step + 1 + self.steps.map_or(0, |most| most / 10), seconds / 0.9)
     }
 
     /// By steps alone where they are the only limit: the same course on every machine.

@@ -17,6 +17,8 @@ mod status;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod timing;
+mod upload;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -27,7 +29,7 @@ pub(crate) use caps::Caps;
 pub use options::GpuOptions;
 pub use pool::MemoryStats;
 pub use source::shader_source;
-pub(crate) use stream::{Bind, Launch};
+pub(crate) use stream::{Bind, Launch, Operand};
 
 /// One open GPU. Calls may come from any thread; they take effect in the order in which they lock the stream.
 pub(crate) struct Gpu {
@@ -38,7 +40,7 @@ pub(crate) struct Gpu {
     status: Arc<status::Status>,
     pool: Arc<pool::Pool>,
     stream: Mutex<stream::Stream>,
-    staging: Mutex<Vec<wgpu::Buffer>>,
+    staging: Mutex<read::Staging>,
     faults: Mutex<fault::Faults>,
 }
 
@@ -86,6 +88,7 @@ impl Gpu {
     pub fn memory(&self) -> MemoryStats {
         let mut stats = self.pool.stats();
         lock(&self.stream).count(&mut stats);
+        lock(&self.staging).count(&mut stats);
         stats
     }
 
