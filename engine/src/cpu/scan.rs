@@ -92,7 +92,7 @@ pub(crate) fn decay(op: &'static str, x: &Tensor, factor: &Tensor, plan: Decay) 
             let f = factor[outer % heads];
             let mut add = |from: usize, to: usize| {
                 for i in 0..inner {
-                    y[to * inner + i] = y[to * inner + i] + f * y[from * inner + i];
+                    y[to * inner + i] += f * y[from * inner + i];
                 }
             };
             match reverse {
