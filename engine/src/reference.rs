@@ -2,6 +2,7 @@
 
 pub use crate::ops::cross_entropy::reference as cross_entropy;
 pub use crate::ops::elementwise::gated_reference as gated;
+pub use crate::ops::linear_attention::reference as linear_attention;
 pub use crate::ops::norm::reference as norm;
 pub use crate::ops::softmax::masked_reference as masked_softmax;
 pub use crate::ops::softmax::reference as softmax;
