@@ -97,8 +97,11 @@ pub(crate) fn fold_any(op: &'static str, how: Fold, x: &Tensor, axis: Axis, scal
     for (row, part) in (0..outer).flat_map(|row| (0..parts).map(move |part| (row, part))) {
         let length = chunk.min(n - part * chunk);
         let part = dense.with_layout(dense.layout().slice(0, row * n + part * chunk, length, 1));
-        let seen = window::window(gpu_of(op, x)?, &part)
-            .ok_or(Error::TooLarge { op, bytes: x.dtype().gpu_bytes(part.elements()), limit })?;
+        let seen = window::window(gpu_of(op, x)?, &part).ok_or(Error::TooLarge {
+            op,
+            bytes: x.dtype().gpu_bytes(part.elements()),
+            limit,
+        })?;
         folded.push(fold(op, how, &seen, Axis { outer: 1, n: length, inner }, 1.0)?);
     }
     let together = Tensor::gpu_uninit(op, Dims::new(op, &[outer, parts, inner])?, wide(x.dtype()), x.device())?;

@@ -22,7 +22,8 @@ pub(crate) fn window(gpu: &Gpu, x: &Tensor) -> Option<Tensor> {
     }
     let each = if x.dtype().is_half() { 2 } else { 4 };
     let layout = x.layout();
-    let reach: usize = layout.shape.iter().zip(layout.strides.iter()).map(|(&n, &stride)| n.saturating_sub(1) * stride).sum();
+    let reach: usize =
+        layout.shape.iter().zip(layout.strides.iter()).map(|(&n, &stride)| n.saturating_sub(1) * stride).sum();
     let (start, bytes) = buffer.window_of(each * layout.offset as u64, each * (layout.offset + reach + 1) as u64);
     if bytes > limit {
         return None;

@@ -70,7 +70,9 @@ fn backward_in_pieces(
 fn parameters_in_pieces(op: &'static str, x: &Tensor, dy: &Tensor, stats: &Tensor, plan: Rows) -> Result<Tensor> {
     let Rows { rows, cols, .. } = plan;
     let whole = [window::rows_of(op, x, rows, cols)?, window::rows_of(op, dy, rows, cols)?, stats.clone()];
-    let Kind::Gpu(gpu) = x.device().kind() else { return Err(Error::argument(op, "a CPU tensor reached a GPU kernel")) };
+    let Kind::Gpu(gpu) = x.device().kind() else {
+        return Err(Error::argument(op, "a CPU tensor reached a GPU kernel"));
+    };
     let seen: Option<Vec<Tensor>> = whole.iter().map(|x| window::window(gpu, x)).collect();
     match seen.as_deref() {
         Some([x, dy, stats]) => kernels::parameters(op, x, dy, stats, plan),

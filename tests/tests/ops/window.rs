@@ -52,7 +52,9 @@ fn with_gradients(inputs: &[Tensor], f: impl Fn(&[Tensor]) -> Result<Tensor>) ->
 #[test]
 fn elementwise_operations() {
     for (dtype, tolerance) in [(DType::F32, 1e-4), (DType::BF16, 0.02)] {
-        agrees("unary", tolerance, |device| with_gradients(&[matrix(device, dtype, 1)?], |x| x[0].gelu()?.mul_scalar(2.0)));
+        agrees("unary", tolerance, |device| {
+            with_gradients(&[matrix(device, dtype, 1)?], |x| x[0].gelu()?.mul_scalar(2.0))
+        });
         agrees("rows and columns", tolerance, |device| {
             let (x, row) = (matrix(device, dtype, 1)?, vector(device, dtype, COLS, 2)?);
             let column = vector(device, dtype, ROWS, 3)?.reshape(&[ROWS, 1])?;
@@ -65,7 +67,12 @@ fn elementwise_operations() {
         });
         agrees("copies", tolerance, |device| {
             let x = matrix(device, dtype, 1)?;
-            Ok(vec![x.narrow(0, 7, 290)?.copy()?, x.narrow(1, 3, 251)?.copy()?, x.cast(DType::F32)?, x.cast(DType::BF16)?])
+            Ok(vec![
+                x.narrow(0, 7, 290)?.copy()?,
+                x.narrow(1, 3, 251)?.copy()?,
+                x.cast(DType::F32)?,
+                x.cast(DType::BF16)?,
+            ])
         });
     }
     agrees("constants", 0.0, |device| Ok(vec![Tensor::full(3.0, &[ROWS, COLS], DType::F32, device)?]));
@@ -80,17 +87,30 @@ fn reductions_norms_and_softmax() {
     for (dtype, tolerance) in [(DType::F32, 1e-3), (DType::BF16, 0.05)] {
         agrees("sums", tolerance, |device| {
             let x = matrix(device, dtype, 1)?.mul_scalar(0.1)?;
-            Ok(vec![x.sum(&[0], false)?, x.sum(&[1], false)?, x.sum_all()?, x.max(&[1], true)?, x.max(&[0], true)?, x.mean_all()?])
+            Ok(vec![
+                x.sum(&[0], false)?,
+                x.sum(&[1], false)?,
+                x.sum_all()?,
+                x.max(&[1], true)?,
+                x.max(&[0], true)?,
+                x.mean_all()?,
+            ])
         });
         agrees("softmax", tolerance, |device| with_gradients(&[matrix(device, dtype, 1)?], |x| x[0].softmax(-1)));
-        agrees("log softmax", tolerance, |device| with_gradients(&[matrix(device, dtype, 1)?], |x| x[0].log_softmax(-1)));
+        agrees("log softmax", tolerance, |device| {
+            with_gradients(&[matrix(device, dtype, 1)?], |x| x[0].log_softmax(-1))
+        });
     }
     agrees("layer norm", 1e-3, |device| {
         let (gain, bias) = (vector(device, DType::F32, COLS, 2)?, vector(device, DType::F32, COLS, 3)?);
-        with_gradients(&[matrix(device, DType::F32, 1)?, gain, bias], |x| x[0].layer_norm(Some(&x[1]), Some(&x[2]), 1e-5))
+        with_gradients(&[matrix(device, DType::F32, 1)?, gain, bias], |x| {
+            x[0].layer_norm(Some(&x[1]), Some(&x[2]), 1e-5)
+        })
     });
     agrees("rms norm", 1e-3, |device| {
-        with_gradients(&[matrix(device, DType::F32, 1)?, vector(device, DType::F32, COLS, 2)?], |x| x[0].rms_norm(Some(&x[1]), 1e-5))
+        with_gradients(&[matrix(device, DType::F32, 1)?, vector(device, DType::F32, COLS, 2)?], |x| {
+            x[0].rms_norm(Some(&x[1]), 1e-5)
+        })
     });
 }
 

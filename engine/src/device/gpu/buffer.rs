@@ -111,7 +111,8 @@ impl Gpu {
     /// A buffer from the pool, or a new one; when neither is to be had, frees what is free and tries once more.
     fn physical(&self, op: &'static str, bytes: u64) -> Result<Arc<Physical>> {
         self.status.alive()?;
-        let limit = if bytes <= self.caps.max_binding_bytes { self.caps.max_binding_bytes } else { self.caps.max_buffer_bytes };
+        let limit =
+            if bytes <= self.caps.max_binding_bytes { self.caps.max_binding_bytes } else { self.caps.max_buffer_bytes };
         let class = size_class(bytes).min(limit);
         if let Some(physical) = self.pool.take(class) {
             return Ok(physical);
