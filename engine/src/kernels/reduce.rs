@@ -107,7 +107,8 @@ pub(crate) fn fold_any(op: &'static str, how: Fold, x: &Tensor, axis: Axis, scal
     let together = Tensor::gpu_uninit(op, Dims::new(op, &[outer, parts, inner])?, wide(x.dtype()), x.device())?;
     for (i, part) in folded.iter().enumerate() {
         let bytes = 4 * inner as u64;
-        gpu_of(op, x)?.copy(&part.gpu_buffer(op)?, 0, &together.gpu_buffer(op)?, bytes * i as u64, bytes)?;
+        let (from, to) = (part.gpu_storage(op)?, together.gpu_storage(op)?);
+        gpu_of(op, x)?.copy(from, 0, to, bytes * i as u64, bytes)?;
     }
     fold_any(op, how.rest(), &together, Axis { n: parts, ..axis }, scale)
 }
