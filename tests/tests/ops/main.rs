@@ -24,3 +24,4 @@ mod softmax;
 mod sort;
 mod steady;
 mod view;
+mod window;

@@ -108,6 +108,10 @@ pub(crate) async fn open_async(select: Select, options: GpuOptions) -> Result<Ar
         let max_immediate_size = if required_features.contains(Features::IMMEDIATES) { MAX_PARAMS } else { 0 };
         required_limits = Limits { max_immediate_size, ..adapter.limits() };
     }
+    if let Some(most) = options.binding_limit {
+        let limit = &mut required_limits.max_storage_buffer_binding_size;
+        *limit = most.clamp(4096, *limit);
+    }
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("wgrad"),
         required_features,

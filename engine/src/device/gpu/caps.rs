@@ -43,9 +43,9 @@ pub(crate) struct Caps {
     pub max_groups: u32,
     /// Storage buffers of a kernel.
     pub max_bindings: u32,
-    /// Bytes of one binding, and so of one tensor.
+    /// Bytes of one binding: all that a kernel sees of a tensor.
     pub max_binding_bytes: u64,
-    /// Bytes of one buffer.
+    /// Bytes of one buffer, and so of one tensor.
     pub max_buffer_bytes: u64,
 }
 
@@ -73,9 +73,9 @@ impl Caps {
             max_invocations: limits.max_compute_invocations_per_workgroup,
             max_groups: limits.max_compute_workgroups_per_dimension,
             max_bindings: limits.max_storage_buffers_per_shader_stage,
-            // Bindings are whole buffers, whose sizes are multiples of 16.
+            // Sizes of buffers are multiples of 16.
             max_binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) & !15,
-            max_buffer_bytes: limits.max_buffer_size,
+            max_buffer_bytes: limits.max_buffer_size & !15,
         }
     }
 }

@@ -15,6 +15,9 @@ pub struct GpuOptions {
     pub guards: bool,
     /// Bytes that live and pooled buffers may take together (`WGRAD_MEMORY_LIMIT`). Default: what the driver gives.
     pub memory_limit: Option<u64>,
+    /// Bytes that a kernel may see of one tensor, where that is to be less than the device's own limit (`WGRAD_BINDING_LIMIT`; at
+    /// least 4096): to test how larger tensors are cut up. Default: the device's limit.
+    pub binding_limit: Option<u64>,
     /// Ask only for what every browser has: default limits, no optional feature (`WGRAD_PORTABLE=1`). Default: off.
     pub portable: bool,
 }
@@ -26,6 +29,7 @@ impl Default for GpuOptions {
             immediates: flag("WGRAD_IMMEDIATES", true),
             guards: flag("WGRAD_GUARDS", false),
             memory_limit: number("WGRAD_MEMORY_LIMIT"),
+            binding_limit: number("WGRAD_BINDING_LIMIT"),
             portable: flag("WGRAD_PORTABLE", false),
         }
     }
