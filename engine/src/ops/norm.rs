@@ -62,9 +62,14 @@ fn backward_in_pieces(
     let Rows { rows, cols, .. } = plan;
     let (wide, wide_dy) = (window::rows_of(op, x, rows, cols)?, window::rows_of(op, dy, rows, cols)?);
     let dx = window::piecewise(op, &[&wide, &wide_dy, stats], (wide.dims(), wide.dtype()), 1, &|x| {
-        kernels::backward(op, &x[0], gain, &x[1], &x[2], Rows { rows: x[0].shape()[0], ..plan })
+        kernels::backward(op, &x[0], gain, &x[1], &from_start(&x[2])?, Rows { rows: x[0].shape()[0], ..plan })
     })?;
     Ok(window::shaped(&dx, x.dims()))
+}
+
+/// Kernels read the statistics of their rows from the start of a buffer.
+fn from_start(stats: &Tensor) -> Result<Tensor> {
+    if stats.layout().offset == 0 { Ok(stats.clone()) } else { stats.copy() }
 }
 
 fn parameters_in_pieces(op: &'static str, x: &Tensor, dy: &Tensor, stats: &Tensor, plan: Rows) -> Result<Tensor> {
@@ -75,7 +80,7 @@ fn parameters_in_pieces(op: &'static str, x: &Tensor, dy: &Tensor, stats: &Tenso
     };
     let seen: Option<Vec<Tensor>> = whole.iter().map(|x| window::window(gpu, x)).collect();
     match seen.as_deref() {
-        Some([x, dy, stats]) => kernels::parameters(op, x, dy, stats, plan),
+        Some([x, dy, stats]) => kernels::parameters(op, x, dy, &from_start(stats)?, plan),
         _ if rows < 2 => Err(Error::TooLarge { op, bytes: 4 * cols as u64, limit: gpu.caps().max_binding_bytes }),
         _ => {
             let part = |start: usize, rows: usize| {

@@ -13,8 +13,10 @@ pub(crate) fn copy(op: &'static str, x: &Tensor) -> Result<Tensor> {
     x.device().expect_room(op, x.elements(), x.dtype())?;
     let out = match x.device().kind() {
         Kind::Cpu(_) => cpu::copy(op, &x.detach())?,
-        // The copy engine takes any size.
-        Kind::Gpu(_) if x.is_contiguous() => kernels::copy(op, &x.detach())?,
+        // The copy engine takes any size, in whole words.
+        Kind::Gpu(_) if x.is_contiguous() && !(x.dtype().is_half() && x.layout().offset % 2 == 1) => {
+            kernels::copy(op, &x.detach())?
+        }
         Kind::Gpu(_) => piecewise(op, &[x], (x.dims(), x.dtype()), x.rank(), &|x| kernels::copy(op, &x[0]))?,
     };
     Ok(record(op, out, &[x], |dy, _| Ok(vec![Some(dy.clone())])))
