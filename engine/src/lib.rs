@@ -24,10 +24,14 @@ pub use device::{AdapterDescription, Device, GpuOptions, MemoryStats, RngState, 
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use kernel::Kernel;
+#[doc(hidden)]
+pub use kernels::matmul::{MatmulFamily, force_matmul, matmul_families};
 pub use layout::{Dims, MAX_RANK};
 pub use ops::attention::AttentionOptions;
 pub use ops::cross_entropy::{CrossEntropy, Reduction};
+pub use ops::elementwise::Activation;
 pub use ops::join::PadMode;
+pub use ops::matmul::Epilogue;
 pub use storage::Element;
 pub use tensor::Tensor;
 pub use wgpu;
