@@ -78,10 +78,11 @@ fn main(
                 for (var r = 0u; r < ROWS; r++) { s[r * COLUMNS + q] += load_a(at[r] + k * p.a_column) * y; }
             }
         }
-        for (var r = 0u; r < ROWS; r++) {
-            for (var q = 0u; q < COLUMNS; q++) {
-                store4(place, row + r, column + 4u * LANES * q, s[r * COLUMNS + q]);
-            }
+        // A copy that is indexed by a variable, so that `s` is not, and stays in registers.
+        var t: array<vec4<f32>, 16>;
+        for (var i = 0u; i < ROWS * COLUMNS; i++) { t[i] = s[i]; }
+        for (var i = 0u; i < min(ROWS, p.m - row) * COLUMNS; i++) {
+            store4(place, row + i / COLUMNS, column + 4u * LANES * (i % COLUMNS), t[i]);
         }
     }
 }

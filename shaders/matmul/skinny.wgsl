@@ -61,10 +61,9 @@ fn main(
             }
         }
         if (local < LANES_N) {
-            store4(at, row, column, parts[local]);
-            store4(at, row + 1u, column, parts[LANES + local]);
-            store4(at, row + 2u, column, parts[2u * LANES + local]);
-            store4(at, row + 3u, column, parts[3u * LANES + local]);
+            for (var r = 0u; r < min(4u, p.m - row); r++) {
+                store4(at, row + r, column, parts[r * LANES + local]);
+            }
         }
     }
 }

@@ -157,17 +157,11 @@ fn main(
             }
         }
 
-        let r = at.row + 4u * local.y;
-        let s = r + 4u * SIDE;
-        let q = at.column + 4u * local.x;
-        let t = q + 4u * SIDE;
-        store4(at, r, q, l00); store4(at, r, t, r00);
-        store4(at, r + 1u, q, l01); store4(at, r + 1u, t, r01);
-        store4(at, r + 2u, q, l02); store4(at, r + 2u, t, r02);
-        store4(at, r + 3u, q, l03); store4(at, r + 3u, t, r03);
-        store4(at, s, q, l10); store4(at, s, t, r10);
-        store4(at, s + 1u, q, l11); store4(at, s + 1u, t, r11);
-        store4(at, s + 2u, q, l12); store4(at, s + 2u, t, r12);
-        store4(at, s + 3u, q, l13); store4(at, s + 3u, t, r13);
+        var t = array<vec4<f32>, 16>(l00, r00, l01, r01, l02, r02, l03, r03, l10, r10, l11, r11, l12, r12, l13, r13);
+        // Always 16, but no compiler knows: unrolled, what is done with the sums would be a hundred times the code above.
+        for (var i = 0u; i < min(16u, 16u * p.n); i++) {
+            let row = at.row + 4u * local.y + 4u * SIDE * (i >> 3u) + ((i >> 1u) & 3u);
+            store4(at, row, at.column + 4u * local.x + 4u * SIDE * (i & 1u), t[i]);
+        }
     }
 }

@@ -181,20 +181,13 @@ fn every_family(device: &Device, dtype: DType, inputs: &[Input], f: &dyn Fn(&[Te
 #[test]
 fn every_family_on_every_size() {
     let (Some(gpu), Some(portable)) = (gpu(), portable_gpu()) else { return };
-    for (m, n, k) in [(1, 1, 1), (1, 70, 40), (70, 1, 40), (3, 36, 24), (17, 65, 33), (5, 3, 0), (0, 4, 3), (4, 0, 3), (36, 132, 20)] {
-        let inputs = [integers(&[m, k], 1), integers(&[k, n], 2)];
-        every_family(gpu, DType::F32, &inputs, &matmul);
-        if m % 2 == 1 {
-            every_family(gpu, DType::F16, &inputs, &matmul);
-            every_family(gpu, DType::BF16, &inputs, &matmul);
-            every_family(portable, DType::F32, &inputs, &matmul);
-        }
+    for (m, n, k) in [(1, 1, 1), (1, 70, 40), (70, 1, 40), (17, 65, 33), (5, 3, 0), (4, 0, 3), (0, 4, 3), (36, 132, 20)] {
+        every_family(gpu, DType::F32, &[integers(&[m, k], 1), integers(&[k, n], 2)], &matmul);
     }
-    // Halves in whole pairs and in whole fours, and rows that are neither.
-    for n in [34, 36, 35] {
-        for dtype in [DType::F16, DType::BF16] {
-            every_family(gpu, dtype, &[integers(&[3, 9, 12], 1), integers(&[3, 12, n], 2)], &matmul);
-        }
+    every_family(portable, DType::F32, &[integers(&[17, 33], 1), integers(&[33, 65], 2)], &matmul);
+    // Halves in whole fours, in whole pairs, and rows that are neither.
+    for (n, dtype) in [(36, DType::F16), (34, DType::F16), (35, DType::F16), (34, DType::BF16)] {
+        every_family(gpu, dtype, &[integers(&[3, 9, 12], 1), integers(&[3, 12, n], 2)], &matmul);
     }
 }
 
@@ -202,12 +195,10 @@ fn every_family_on_every_size() {
 fn every_family_on_views() {
     let Some(gpu) = gpu() else { return };
     let swap = |x: Input| x.view(View::Permute(vec![0, 2, 1]));
-    for dtype in [DType::F32, DType::F16] {
-        for (m, n, k) in [(19, 35, 21), (20, 36, 24)] {
-            every_family(gpu, dtype, &[swap(integers(&[2, k, m], 1)), integers(&[2, k, n], 2)], &matmul);
-            every_family(gpu, dtype, &[integers(&[2, m, k], 1), swap(integers(&[2, n, k], 2))], &matmul);
-            every_family(gpu, dtype, &[swap(integers(&[2, k, m], 1)), swap(integers(&[2, n, k], 2))], &matmul);
-        }
+    for (m, n, k, dtype) in [(19, 35, 21, DType::F32), (20, 36, 24, DType::F32), (20, 36, 24, DType::F16)] {
+        every_family(gpu, dtype, &[swap(integers(&[2, k, m], 1)), integers(&[2, k, n], 2)], &matmul);
+        every_family(gpu, dtype, &[integers(&[2, m, k], 1), swap(integers(&[2, n, k], 2))], &matmul);
+        every_family(gpu, dtype, &[swap(integers(&[2, k, m], 1)), swap(integers(&[2, n, k], 2))], &matmul);
     }
     // Attention heads: two batch dimensions that do not merge, with an offset, against a broadcast matrix.
     let heads = integers(&[2, 9, 3, 4], 1).view(View::Slice(1, 2, 8, 1)).view(View::Permute(vec![0, 2, 1, 3]));
@@ -286,15 +277,14 @@ fn what_follows_a_linear_layer() {
         let [x, w, b, r] = layer(5, 3);
         let b = if bias { b } else { b.constant() };
         let r = if residual { r } else { r.constant() };
-        let inputs = [x, w, b, r];
-        let fused = |x: &[Tensor]| linear_then(&then, bias, residual, x);
-        gradcheck(&name, &inputs, fused);
-        same_on_devices_within(2.0, &name, &inputs, fused);
+        gradcheck(&name, &[x, w, b, r], |x| linear_then(&then, bias, residual, x));
     }
-    // Rows of whole fours, of pairs, and a vector.
-    let then = Epilogue { scale: 0.5, activation: Some(Activation::Gelu), residual: None };
-    for (rows, outputs) in [(3, 8), (9, 6), (1, 5)] {
-        same_on_devices_within(2.0, "linear_then", &layer(rows, outputs), |x| linear_then(&then, true, true, x));
+    // Rows of odd length, of whole fours, of pairs, and a vector.
+    let then = |f| Epilogue { scale: 0.5, activation: f, residual: None };
+    for (rows, outputs, activation) in
+        [(5, 3, Some(Activation::Silu)), (3, 8, Some(Activation::Gelu)), (9, 6, Some(Activation::Tanh)), (1, 5, None)]
+    {
+        same_on_devices_within(2.0, "linear_then", &layer(rows, outputs), |x| linear_then(&then(activation), true, true, x));
     }
 }
 
@@ -326,22 +316,19 @@ fn a_fused_linear_layer_is_its_reference() {
 fn every_family_finishes_its_sums() {
     let (Some(gpu), Some(portable)) = (gpu(), portable_gpu()) else { return };
     let then = Epilogue { scale: 2.0, activation: Some(Activation::Relu), residual: None };
-    for (rows, outputs) in [(5, 36), (5, 35), (1, 6)] {
+    for (rows, outputs, device, dtype) in
+        [(5, 36, gpu, DType::F32), (5, 36, gpu, DType::F16), (3, 34, gpu, DType::BF16), (5, 35, portable, DType::F32)]
+    {
         let inputs =
             [integers(&[rows, 12], 1), integers(&[outputs, 12], 2), integers(&[outputs], 3), integers(&[rows, outputs], 4)];
-        for (device, dtype) in [(gpu, DType::F32), (gpu, DType::F16), (gpu, DType::BF16), (portable, DType::F32)] {
-            every_family(device, dtype, &inputs, &|x| linear_then(&then, true, true, x));
-        }
+        every_family(device, dtype, &inputs, &|x| linear_then(&then, true, true, x));
     }
     // Gradients too: z comes out of the one pass or of the second one.
     let gelu = Epilogue { activation: Some(Activation::Gelu), ..Epilogue::default() };
-    for family in matmul_families(portable) {
-        if family != MatmulFamily::Coop {
-            let inputs = layer(3, 6);
-            force_matmul(family, 2, || {
-                same_on_devices_within(2.0, &format!("{family:?}"), &inputs, |x| linear_then(&gelu, true, true, x));
-            });
-        }
+    for family in [MatmulFamily::Dot, MatmulFamily::Small] {
+        force_matmul(family, 2, || {
+            same_on_devices_within(2.0, &format!("{family:?}"), &layer(3, 6), |x| linear_then(&gelu, true, true, x));
+        });
     }
 }
 
