@@ -106,7 +106,11 @@ fn bindings(kernel: &str) -> Vec<Binding> {
         let alias =
             text.lines().find(|l| l.starts_with(&format!("alias {of} = "))).map(|l| (of.to_string(), integers(l)));
         if loads && (of == "f32" || alias.is_some()) {
-            bindings.push(Binding { name: name.to_string(), alias, writes_one: has("store") && !has("store2") && !has("store4") });
+            bindings.push(Binding {
+                name: name.to_string(),
+                alias,
+                writes_one: has("store") && !has("store2") && !has("store4"),
+            });
         }
     }
     bindings

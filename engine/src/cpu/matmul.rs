@@ -4,8 +4,13 @@ use super::Float;
 use super::elementwise::value_of;
 use super::parallel::{for_chunks, for_pieces};
 use crate::layout::Layout;
+<<<<<<< HEAD
 use crate::ops::elementwise::Unary;
 use crate::ops::matmul::{Output, Product};
+=======
+use crate::ops::matmul::Product;
+use crate::profile::operations;
+>>>>>>> main
 use crate::{DType, Error, Result, Tensor};
 use gemm::Parallelism;
 
@@ -122,6 +127,7 @@ fn multiply<T: Float>(product: &Product, out: &mut [T]) -> Result<()> {
     };
     let work = m.saturating_mul(n).saturating_mul(k);
     let matrices = out.len() / (m * n);
+    operations(2 * work as u64 * matrices as u64);
     if matrices >= rayon::current_num_threads() && work.saturating_mul(matrices) > PARALLEL_WORK {
         let batch = (PARALLEL_WORK / 8 / work).max(1);
         for_pieces(out, batch * m * n, k, &|i, piece| {

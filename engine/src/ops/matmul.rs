@@ -197,6 +197,13 @@ impl Default for Epilogue {
     }
 }
 
+impl Epilogue {
+    /// An activation alone.
+    pub fn of(activation: Activation) -> Self {
+        Epilogue { activation: Some(activation), ..Epilogue::default() }
+    }
+}
+
 fn check_linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, residual: Option<&Tensor>) -> Result<Dims> {
     let op = "linear";
     check(op, x, weight)?;

@@ -14,6 +14,7 @@ mod matmul;
 mod nn;
 mod norm;
 mod optim;
+mod profile;
 mod random;
 mod reduce;
 mod scan;

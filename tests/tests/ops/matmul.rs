@@ -3,7 +3,8 @@
 use half::{bf16, f16};
 use proptest::prelude::*;
 use wgrad::{
-    Activation, DType, Device, Epilogue, MatmulFamily, Tensor, autograd, force_matmul, matmul_families, no_grad, reference,
+    Activation, DType, Device, Epilogue, MatmulFamily, Tensor, autograd, force_matmul, matmul_families, no_grad,
+    reference,
 };
 use wgrad_tests::{
     Input, View, assert_close, each_device, expect_error, gpu, gradcheck, portable_gpu, same_on_devices,
@@ -159,7 +160,8 @@ fn rounded(values: Vec<f64>, dtype: DType) -> Vec<f64> {
 /// Runs `f` by every kernel that `device` has, in one pass and with k cut into three, and compares with the CPU in f64, bit by bit.
 fn every_family(device: &Device, dtype: DType, inputs: &[Input], f: &dyn Fn(&[Tensor]) -> wgrad::Result<Tensor>) {
     let on = |device: &Device, dtype: DType| {
-        let stored = |i: &Input| i.views.iter().try_fold(i.stored(device, dtype).unwrap(), |x, view| view.of(&x)).unwrap();
+        let stored =
+            |i: &Input| i.views.iter().try_fold(i.stored(device, dtype).unwrap(), |x, view| view.of(&x)).unwrap();
         inputs.iter().map(stored).collect::<Vec<_>>()
     };
     let want = rounded(f(&on(&Device::cpu(), DType::F64)).unwrap().to_f64_vec().unwrap(), dtype);
@@ -171,7 +173,10 @@ fn every_family(device: &Device, dtype: DType, inputs: &[Input], f: &dyn Fn(&[Te
         for slices in [1, 3] {
             let got = force_matmul(family, slices, || no_grad(|| f(&x))).unwrap().to_f64_vec().unwrap();
             let wrong = got.iter().zip(&want).position(|(g, w)| g != w);
-            let what = format!("{family:?}, {slices} slices, {dtype} on {device}, shapes {:?}", inputs.iter().map(|i| &i.shape));
+            let what = format!(
+                "{family:?}, {slices} slices, {dtype} on {device}, shapes {:?}",
+                inputs.iter().map(|i| &i.shape)
+            );
             assert!(got.len() == want.len() && wrong.is_none(), "{what}: differs at {wrong:?}");
         }
     }
@@ -181,7 +186,8 @@ fn every_family(device: &Device, dtype: DType, inputs: &[Input], f: &dyn Fn(&[Te
 #[test]
 fn every_family_on_every_size() {
     let (Some(gpu), Some(portable)) = (gpu(), portable_gpu()) else { return };
-    for (m, n, k) in [(1, 1, 1), (1, 70, 40), (70, 1, 40), (17, 65, 33), (5, 3, 0), (4, 0, 3), (0, 4, 3), (36, 132, 20)] {
+    for (m, n, k) in [(1, 1, 1), (1, 70, 40), (70, 1, 40), (17, 65, 33), (5, 3, 0), (4, 0, 3), (0, 4, 3), (36, 132, 20)]
+    {
         every_family(gpu, DType::F32, &[integers(&[m, k], 1), integers(&[k, n], 2)], &matmul);
     }
     every_family(portable, DType::F32, &[integers(&[17, 33], 1), integers(&[33, 65], 2)], &matmul);
@@ -257,7 +263,12 @@ fn linear_then(then: &Epilogue, with_bias: bool, with_residual: bool, x: &[Tenso
     x[0].linear_then(&x[1], bias, &then)
 }
 
-fn with_inputs<'a>(then: &Epilogue, with_bias: bool, with_residual: bool, x: &'a [Tensor]) -> (Epilogue, Option<&'a Tensor>) {
+fn with_inputs<'a>(
+    then: &Epilogue,
+    with_bias: bool,
+    with_residual: bool,
+    x: &'a [Tensor],
+) -> (Epilogue, Option<&'a Tensor>) {
     (Epilogue { residual: with_residual.then(|| x[3].clone()), ..then.clone() }, with_bias.then(|| &x[2]))
 }
 
@@ -284,7 +295,9 @@ fn what_follows_a_linear_layer() {
     for (rows, outputs, activation) in
         [(5, 3, Some(Activation::Silu)), (3, 8, Some(Activation::Gelu)), (9, 6, Some(Activation::Tanh)), (1, 5, None)]
     {
-        same_on_devices_within(2.0, "linear_then", &layer(rows, outputs), |x| linear_then(&then(activation), true, true, x));
+        same_on_devices_within(2.0, "linear_then", &layer(rows, outputs), |x| {
+            linear_then(&then(activation), true, true, x)
+        });
     }
 }
 
@@ -301,8 +314,7 @@ fn a_fused_linear_layer_is_its_reference() {
         };
         close("value", &fused, &composed);
         let weights = Input::normal(fused.shape(), 9).stored(&Device::cpu(), DType::F64).unwrap();
-        let [got, want] =
-            [&fused, &composed].map(|y| autograd::backward(&[(y, weights.clone())], &[], false).unwrap());
+        let [got, want] = [&fused, &composed].map(|y| autograd::backward(&[(y, weights.clone())], &[], false).unwrap());
         for leaf in &leaves {
             match (got.get(leaf), want.get(leaf)) {
                 (Some(g), Some(w)) => close("gradient", g, w),
@@ -319,12 +331,16 @@ fn every_family_finishes_its_sums() {
     for (rows, outputs, device, dtype) in
         [(5, 36, gpu, DType::F32), (5, 36, gpu, DType::F16), (3, 34, gpu, DType::BF16), (5, 35, portable, DType::F32)]
     {
-        let inputs =
-            [integers(&[rows, 12], 1), integers(&[outputs, 12], 2), integers(&[outputs], 3), integers(&[rows, outputs], 4)];
+        let inputs = [
+            integers(&[rows, 12], 1),
+            integers(&[outputs, 12], 2),
+            integers(&[outputs], 3),
+            integers(&[rows, outputs], 4),
+        ];
         every_family(device, dtype, &inputs, &|x| linear_then(&then, true, true, x));
     }
     // Gradients too: z comes out of the one pass or of the second one.
-    let gelu = Epilogue { activation: Some(Activation::Gelu), ..Epilogue::default() };
+    let gelu = Epilogue::of(Activation::Gelu);
     for family in [MatmulFamily::Dot, MatmulFamily::Small] {
         force_matmul(family, 2, || {
             same_on_devices_within(2.0, &format!("{family:?}"), &layer(3, 6), |x| linear_then(&gelu, true, true, x));

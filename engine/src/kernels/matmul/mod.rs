@@ -9,7 +9,7 @@ use std::sync::Arc;
 pub use table::{MatmulFamily, force_matmul};
 
 use super::flag;
-use crate::device::gpu::{Bind, Gpu, Launch};
+use crate::device::gpu::{Bind, Gpu, Launch, Operand};
 use crate::ops::matmul::{Finish, Output, Product};
 use crate::{DType, Device, Dims, Error, Result, Tensor};
 use params::Params;
@@ -98,15 +98,25 @@ fn launch(gpu: &Arc<Gpu>, product: &Product, params: Params, plan: Plan, out: &T
         out: target,
         kept: if partial { None } else { kept },
         groups,
+        operations: 2 * u64::from(p.batch) * u64::from(p.m) * u64::from(p.n) * u64::from(p.k),
     };
     pass.run(gpu, &p)?;
     let Some(workspace) = workspace else { return Ok(()) };
     let mut params = params;
     params.slices = p.slices;
-    let groups = u64::from(p.c_slice / 4).div_ceil(64);
-    let constants = vec![("WORKGROUP", 64.0)];
-    let kernel = "matmul/finish";
-    Pass { op, kernel, constants, elems: &[], operands: &[&workspace], finish, out, kept, groups }.run(gpu, &params)
+    let pass = Pass {
+        op,
+        kernel: "matmul/finish",
+        constants: vec![("WORKGROUP", 64.0)],
+        elems: &[],
+        operands: &[&workspace],
+        finish,
+        out,
+        kept,
+        groups: u64::from(p.c_slice / 4).div_ceil(64),
+        operations: 0,
+    };
+    pass.run(gpu, &params)
 }
 
 /// One launch of a kernel that stores through `shaders/common/product.wgsl`.
@@ -120,6 +130,7 @@ struct Pass<'a> {
     out: &'a Tensor,
     kept: Option<&'a Tensor>,
     groups: u64,
+    operations: u64,
 }
 
 impl Pass<'_> {
@@ -132,27 +143,29 @@ impl Pass<'_> {
             ("KEEP", flag(self.kept.is_some())),
         ]);
         // Bindings that this variant does not touch still need a buffer.
-        let unused = scratch(op, 4, self.out.dtype(), self.out)?;
-        let z = self.kept.unwrap_or(&unused);
-        let (bias, residual) = (finish.bias.unwrap_or(self.operands[0]), finish.residual.unwrap_or(self.operands[0]));
-        let of = [("bias", bias.dtype()), ("residual", residual.dtype()), ("c", self.out.dtype()), ("z", z.dtype())];
-        let mut bind = vec![
-            Bind::Read(bias.gpu_buffer(op)?),
-            Bind::Read(residual.gpu_buffer(op)?),
-            Bind::Write(self.out.gpu_buffer(op)?),
-            Bind::Write(z.gpu_buffer(op)?),
-        ];
+        let first = self.operands[0].gpu_buffer(op)?;
+        let written = scratch(op, 4, self.out.dtype(), self.out)?;
+        let read = |x: Option<&'_ Tensor>| match x {
+            Some(x) => Ok::<_, Error>((x.dtype(), Bind::Read(x.gpu_buffer(op)?))),
+            None => Ok((self.out.dtype(), Bind::Read(Operand::new(&first, 0)))),
+        };
+        let ((of_bias, bias), (of_residual, residual)) = (read(finish.bias)?, read(finish.residual)?);
+        let of_c = self.out.dtype();
+        let z = self.kept.unwrap_or(&written);
+        let elems = [("bias", of_bias), ("residual", of_residual), ("c", of_c), ("z", of_c)];
+        let mut bind = vec![bias, residual, Bind::Write(self.out.gpu_buffer(op)?), Bind::Write(z.gpu_buffer(op)?)];
         for x in self.operands {
             bind.push(Bind::Read(x.gpu_buffer(op)?));
         }
-        gpu.run(Launch {
+        let launch = Launch {
             kernel: self.kernel,
-            elems: &[self.elems, &of].concat(),
+            elems: &[self.elems, &elems].concat(),
             constants: &self.constants,
             bind: &bind,
             params: bytemuck::bytes_of(params),
             groups: self.groups,
-        })
+        };
+        gpu.run_counted(launch, self.operations)
     }
 }
 

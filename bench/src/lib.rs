@@ -1,0 +1,21 @@
+//! Benchmarks of wgrad. `README.md` beside this crate says how to use them.
+
+mod check;
+pub mod cli;
+mod compare;
+mod cost;
+mod cpu_limits;
+mod error;
+mod ladder;
+pub mod limits;
+mod list;
+pub mod measure;
+pub mod params;
+mod plot;
+pub mod record;
+pub mod report;
+mod suite;
+mod versus;
+pub mod workload;
+
+pub use error::{Error, Result};
