@@ -4,13 +4,9 @@ use super::Float;
 use super::elementwise::value_of;
 use super::parallel::{for_chunks, for_pieces};
 use crate::layout::Layout;
-<<<<<<< HEAD
 use crate::ops::elementwise::Unary;
 use crate::ops::matmul::{Output, Product};
-=======
-use crate::ops::matmul::Product;
 use crate::profile::operations;
->>>>>>> main
 use crate::{DType, Error, Result, Tensor};
 use gemm::Parallelism;
 

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use wgpu::{Backends, CooperativeScalarType, DeviceType, ExperimentalFeatures, Features, Instance, InstanceDescriptor, InstanceFlags, Limits};
+use wgpu::{
+    Backends, CooperativeScalarType, DeviceType, ExperimentalFeatures, Features, Instance, InstanceDescriptor,
+    InstanceFlags, Limits,
+};
 
 use super::caps::{Caps, MAX_PARAMS, driver};
 use super::{Gpu, GpuOptions};

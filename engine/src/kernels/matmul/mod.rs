@@ -52,11 +52,19 @@ fn run(gpu: &Arc<Gpu>, product: &Product, plan: &dyn Fn(&Params) -> Result<Plan>
     Ok(Output { y: out, z: kept })
 }
 
-fn launch(gpu: &Arc<Gpu>, product: &Product, params: Params, plan: Plan, out: &Tensor, kept: Option<&Tensor>) -> Result<()> {
+fn launch(
+    gpu: &Arc<Gpu>,
+    product: &Product,
+    params: Params,
+    plan: Plan,
+    out: &Tensor,
+    kept: Option<&Tensor>,
+) -> Result<()> {
     let &Product { op, a, b, finish } = product;
     let dtype = out.dtype();
     if !plan.family.runs_on(gpu.caps()) || plan.family == MatmulFamily::Coop && dtype != DType::F16 {
-        let message = format!("{:?} kernels were asked for, which {} cannot run for {dtype}", plan.family, gpu.caps().name);
+        let message =
+            format!("{:?} kernels were asked for, which {} cannot run for {dtype}", plan.family, gpu.caps().name);
         return Err(Error::argument(op, message));
     }
     let (mut p, left, right) = if plan.swapped { (params.transposed(), b, a) } else { (params, a, b) };

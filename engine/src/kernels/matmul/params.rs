@@ -61,9 +61,13 @@ impl Access {
     fn new(x: &Matrices, lines: (u32, u32), k: (u32, u32)) -> Self {
         let ((lines, line), (k, step)) = (lines, k);
         let along_k = step < line || lines == 1 && step == 1;
-        let ((dense, unit), (others, apart)) = if along_k { ((k, step), (lines, line)) } else { ((lines, line), (k, step)) };
+        let ((dense, unit), (others, apart)) =
+            if along_k { ((k, step), (lines, line)) } else { ((lines, line), (k, step)) };
         let apart = if others > 1 { apart } else { 0 };
-        Access { along_k, fours: unit == 1 && [dense, apart, x.start, x.outer, x.inner].iter().all(|s| s.is_multiple_of(4)) }
+        Access {
+            along_k,
+            fours: unit == 1 && [dense, apart, x.start, x.outer, x.inner].iter().all(|s| s.is_multiple_of(4)),
+        }
     }
 }
 

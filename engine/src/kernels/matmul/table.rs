@@ -154,9 +154,7 @@ pub(super) fn shape(caps: &Caps, family: Family, p: &Params) -> Shape {
             ("matmul/lanes", rows, 4 * lanes * columns, constants)
         }
         Family::Direct => ("matmul/direct", rows, 64, vec![("ROWS", rows)]),
-        Family::Skinny => {
-            ("matmul/skinny", 4, 64, vec![("LANES_N", 16), ("LANES_K", 8), ("ROWS", one_row)])
-        }
+        Family::Skinny => ("matmul/skinny", 4, 64, vec![("LANES_N", 16), ("LANES_K", 8), ("ROWS", one_row)]),
         Family::Dot => {
             let lanes = if caps.software { 8 } else { 64 };
             ("matmul/dot", 4, 4, vec![("LANES", lanes), ("ROWS", one_row)])
