@@ -153,11 +153,9 @@ impl Pass<'_> {
         // Bindings that this variant does not touch still need a buffer.
         let first = self.operands[0].gpu_buffer(op)?;
         let written = scratch(op, 4, self.out.dtype(), self.out)?;
-        let read = |x: Option<&'_ Tensor>| match x {
-            Some(x) => Ok::<_, Error>((x.dtype(), Bind::Read(x.gpu_buffer(op)?))),
-            None => Ok((self.out.dtype(), Bind::Read(Operand::new(&first, 0)))),
-        };
-        let ((of_bias, bias), (of_residual, residual)) = (read(finish.bias)?, read(finish.residual)?);
+        let idle = (self.out.dtype(), Bind::Read(Operand::new(&first, 0)));
+        let (of_bias, bias) = read(op, finish.bias)?.unwrap_or(idle);
+        let (of_residual, residual) = read(op, finish.residual)?.unwrap_or(idle);
         let of_c = self.out.dtype();
         let z = self.kept.unwrap_or(&written);
         let elems = [("bias", of_bias), ("residual", of_residual), ("c", of_c), ("z", of_c)];
@@ -175,6 +173,11 @@ impl Pass<'_> {
         };
         gpu.run_counted(launch, self.operations)
     }
+}
+
+/// The dtype and the binding of an operand that may be missing.
+fn read<'a>(op: &'static str, x: Option<&'a Tensor>) -> Result<Option<(DType, Bind<'a>)>> {
+    x.map(|x| Ok((x.dtype(), Bind::Read(x.gpu_buffer(op)?)))).transpose()
 }
 
 /// Memory for one launch.
