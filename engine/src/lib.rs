@@ -9,6 +9,7 @@ pub mod io;
 mod kernel;
 mod kernels;
 mod layout;
+mod meter;
 pub mod nn;
 mod ops;
 pub mod optim;
@@ -28,6 +29,7 @@ pub use kernel::Kernel;
 #[doc(hidden)]
 pub use kernels::matmul::{MatmulFamily, force_matmul, matmul_families};
 pub use layout::{Dims, MAX_RANK};
+pub use meter::Meter;
 pub use ops::attention::AttentionOptions;
 pub use ops::cross_entropy::{CrossEntropy, Reduction};
 pub use ops::elementwise::Activation;
