@@ -60,12 +60,15 @@ fn typed<T: Float>(product: &Product) -> Result<Output> {
     let z = if finish.keep { Some(out.clone()) } else { None };
     if let Some(activation) = finish.activation {
         let f = Unary::new(activation.op());
-        for_chunks(&mut out, |_, out| value_of(f, &out.to_vec(), out));
+        for_chunks(&mut out, |_, y| {
+            let z = y.to_vec();
+            value_of(f, &z, y);
+        });
     }
     if let Some(residual) = finish.residual {
         let residual = residual.contiguous()?;
         let residual = residual.cpu_slice::<T>(op)?;
-        for_chunks(&mut out, |start, out| out.iter_mut().zip(&residual[start..]).for_each(|(y, &r)| *y = *y + r));
+        for_chunks(&mut out, |start, out| out.iter_mut().zip(&residual[start..]).for_each(|(y, &r)| *y += r));
     }
     let tensor = |values| Tensor::from_cpu(op, values, shape, device);
     Ok(Output { y: tensor(out)?, z: z.map(tensor).transpose()? })
