@@ -1,5 +1,5 @@
-//! Every kernel in every variant that the engine can ask for: parsed, validated without optional features, inside the limits of
-//! every browser, and translated to SPIR-V, MSL and HLSL.
+//! Every kernel in every variant that the engine can ask for: parsed, validated without optional features (but for subgroups,
+//! in kernels that need them), inside the limits of every browser, and translated to SPIR-V, MSL and HLSL.
 //!
 //! A variant is the element types of the bindings and the way of the parameters. Both follow from the file by the rules
 //! of `shaders/README.md`: a binding with accessors can hold f32, f16 or bf16, one of an alias also the integers that the alias
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use naga::back::{hlsl, msl, pipeline_constants, spv};
 use naga::proc::Layouter;
-use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ShaderStage};
 use wgrad::{DType, shader_source};
 
@@ -132,8 +132,12 @@ fn check(kernel: &str, elems: &[(&str, DType)], immediates: bool) -> Result<(), 
     // Packing halves is in core WGSL; only downlevel devices lack it.
     let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     capabilities.set(Capabilities::IMMEDIATES, immediates);
+    // A kernel that speaks of subgroups is chosen only where there are any.
+    capabilities.set(Capabilities::SUBGROUP, text.contains("subgroup_invocation_id"));
     let validate = |module: &Module| {
-        Validator::new(ValidationFlags::all(), capabilities).validate(module).map_err(|e| e.emit_to_string(&text))
+        let mut validator = Validator::new(ValidationFlags::all(), capabilities);
+        validator.subgroup_stages(ShaderStages::COMPUTE).subgroup_operations(SubgroupOperationSet::all());
+        validator.validate(module).map_err(|e| e.emit_to_string(&text))
     };
     let info = validate(&module)?;
     let entry = (ShaderStage::Compute, "main");

@@ -48,6 +48,11 @@ impl Noise {
         self.stream.at(i as u64 / 4)[i % 4]
     }
 
+    /// The four words of four neighbouring elements that need one each.
+    pub fn block(&self, block: usize) -> [u32; 4] {
+        self.stream.at(block as u64)
+    }
+
     /// The four words that two neighbouring elements share.
     pub fn pair(&self, i: usize) -> [u32; 4] {
         self.stream.at(i as u64 / 2)

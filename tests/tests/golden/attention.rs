@@ -1,21 +1,22 @@
 //! Attention and rotary positions.
 
-use wgrad::AttentionOptions;
+use wgrad::{AttentionOptions, Mask};
 
 use crate::args::{Op, out};
 
 pub fn find(op: &str) -> Option<Op> {
     let op: Op = match op {
         "sdpa" => |a| {
-            let options = AttentionOptions {
-                scale: a.get("scale")?,
-                causal_offset: a.get("causal_offset")?,
-                window: a.get("window")?,
-                mask: a.opt("mask").cloned(),
-                bias: a.opt("bias").cloned(),
-                softcap: a.get("softcap")?,
-                dropout: 0.0,
-            };
+            let mut mask = Mask::from(a.opt("mask").cloned());
+            if let Some(offset) = a.get("causal_offset")? {
+                mask = mask.and(Mask::causal(offset));
+            }
+            if let Some((left, right)) = a.get("window")? {
+                mask = mask.and(Mask::window(left, right));
+            }
+            let (scale, softcap) = (a.get("scale")?, a.get("softcap")?);
+            let bias = a.opt("bias").cloned();
+            let options = AttentionOptions { scale, mask, bias, softcap, ..Default::default() };
             out(a.t("q")?.attention(a.t("k")?, a.t("v")?, &options))
         },
         "rotary" => |a| {

@@ -10,6 +10,7 @@ mod elementwise;
 mod index;
 mod io;
 mod join;
+mod mask;
 mod matmul;
 mod nn;
 mod norm;
