@@ -95,6 +95,15 @@ impl Layout {
         self.shape.elements()
     }
 
+    /// Number of elements in memory: those that are repeated along a dimension count once.
+    pub fn distinct(&self) -> usize {
+        self.shape
+            .iter()
+            .zip(self.strides.iter())
+            .map(|(&size, &stride)| if stride == 0 { size.min(1) } else { size })
+            .product()
+    }
+
     /// Whether the elements lie in row-major order without gaps (the offset may be anything).
     pub fn is_contiguous(&self) -> bool {
         if self.elements() <= 1 {

@@ -72,14 +72,18 @@ fn json(path: &Path) -> Value {
 fn trains_fills_masks_and_refuses_damaged_models() {
     let folder = folder_with_text();
     let (text, out) = (path(&folder, "text.txt"), path(&folder, "run"));
-    succeed(&small(&text, &out, "800"));
+    let trace = path(&folder, "trace.json");
+    let printed = succeed(&[small(&text, &out, "800"), vec!["--profile", &trace]].concat());
+    assert!(printed.contains("one step on cpu") && printed.contains("GFLOP/s"), "{printed}");
+    let events = json(Path::new(&trace))["traceEvents"].as_array().map_or(0, Vec::len);
+    assert!(events > 50, "{events} events of a step");
     let run = Path::new(&out);
     let summary = json(&run.join("summary.json"));
     let number = |name: &str| summary[name].as_f64().unwrap_or_else(|| panic!("{name} in {summary}"));
     assert_eq!(number("steps"), 800.0);
     assert_eq!(summary["device"], "cpu");
     assert!(number("loss_last") < 0.7 * number("loss_first"), "{summary}");
-    assert!(number("masked_accuracy") > number("unigram_accuracy") + 0.1, "{summary}");
+    assert!(number("masked_accuracy") > number("unigram_accuracy") + 0.5, "{summary}");
     for name in ["tokens_per_s", "seconds", "peak_memory_bytes"] {
         assert!(number(name) > 0.0, "{name} in {summary}");
     }
@@ -91,7 +95,8 @@ fn trains_fills_masks_and_refuses_damaged_models() {
     let sentence = "On monday the cat eats [MASK] and sleeps in the house.";
     let filled: Value = serde_json::from_str(&succeed(&["fill-mask", "--model", &out, "--json", sentence])).unwrap();
     let best = &filled[0]["masks"][0][0];
-    assert!(best["token"].is_string() && best["probability"].as_f64().unwrap() > 0.0, "{filled}");
+    assert!(["milk", "bones", "seeds", "hay"].contains(&best["token"].as_str().unwrap()), "{filled}");
+    assert!(best["probability"].as_f64().unwrap() > 0.0, "{filled}");
 
     fail(&["fill-mask", "--model", &out, "nothing to fill"], &["[MASK]"]);
     fail(&small(&text, &out, "800"), &["--resume"]);
@@ -187,6 +192,8 @@ fn bad_input_is_one_sentence() {
     let absent = path(&folder, "absent");
     fail(&small(&absent, &out, "1"), &["absent"]);
     fail(&["train", "--resume", &absent], &["absent"]);
+    fail(&[small(&text, &out, "1"), vec!["--profile", &path(&folder, "absent/trace.json")]].concat(), &["absent"]);
+    fs::remove_dir_all(&out).unwrap();
     fail(&["fill-mask", "--model", &absent, "a [MASK]"], &["absent"]);
     fail(&[small(&text, &out, "1"), vec!["--device", "gpu:99"]].concat(), &["99"]);
     fail(&[small(&text, &out, "1"), vec!["--device", "abacus"]].concat(), &["abacus"]);
@@ -207,6 +214,7 @@ fn lists_for_people_and_for_programs() {
     assert!(devices.is_array());
     let systems: Value = serde_json::from_str(&succeed(&["systems", "list", "--json"])).unwrap();
     let names: Vec<&str> = systems.as_array().unwrap().iter().map(|s| s["name"].as_str().unwrap()).collect();
+    assert!(!names.is_empty());
     let table = succeed(&["systems", "list"]);
     assert!(names.iter().all(|name| table.contains(name)), "{table}");
     for command in ["train", "fill-mask", "devices", "systems"] {

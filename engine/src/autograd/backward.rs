@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError};
 
-use super::{Backward, Flow, GradRef, Node, NodeKind, no_grad};
+use super::{Backward, Flow, GradRef, Node, NodeKind, in_backward};
 use crate::{Error, Result, Tensor};
 
 /// Gradients of a loss, looked up by tensor.
@@ -125,7 +125,7 @@ pub(crate) fn run(roots: &[(&Tensor, Tensor)], options: &Options) -> Result<Walk
         options.keep.iter().map(|t| t.grad_ref().ok_or_else(|| untracked("keep"))).collect::<Result<_>>()?;
     let mut kept = HashMap::new();
     let mut beyond = Vec::new();
-    no_grad(|| {
+    in_backward(|| {
         while let Some((node, grads)) = pending.pop() {
             for place in keep.iter().filter(|place| place.node.id == node.id) {
                 if let Some(Some(gradient)) = grads.get(place.output) {

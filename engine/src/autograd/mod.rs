@@ -83,6 +83,24 @@ impl Drop for Node {
 
 thread_local! {
     static NO_GRAD: Cell<bool> = const { Cell::new(false) };
+    static BACKWARD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is on its way back through a graph.
+pub(crate) fn is_backward() -> bool {
+    BACKWARD.get()
+}
+
+/// Marks what `f` does as part of a backward pass; the former state comes back even if `f` panics.
+fn in_backward<R>(f: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            BACKWARD.set(self.0);
+        }
+    }
+    let _restore = Restore(BACKWARD.replace(true));
+    no_grad(f)
 }
 
 /// Whether operations of this thread are being recorded.

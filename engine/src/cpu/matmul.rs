@@ -4,6 +4,7 @@ use super::Float;
 use super::parallel::for_pieces;
 use crate::layout::Layout;
 use crate::ops::matmul::Product;
+use crate::profile::operations;
 use crate::{DType, Error, Result, Tensor};
 use gemm::Parallelism;
 
@@ -94,6 +95,7 @@ fn typed<T: Float>(product: &Product) -> Result<Tensor> {
     };
     let work = m.saturating_mul(n).saturating_mul(k);
     let matrices = out.len() / (m * n);
+    operations(2 * work as u64 * matrices as u64);
     if matrices >= rayon::current_num_threads() && work.saturating_mul(matrices) > PARALLEL_WORK {
         let batch = (PARALLEL_WORK / 8 / work).max(1);
         for_pieces(&mut out, batch * m * n, k, &|i, piece| {

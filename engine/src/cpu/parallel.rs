@@ -4,6 +4,7 @@
 use rayon::prelude::*;
 
 use crate::Element;
+use crate::profile::begun;
 
 /// Elements below which a loop is not worth threads.
 pub(crate) const PARALLEL: usize = 1 << 14;
@@ -16,6 +17,7 @@ pub(crate) fn for_pieces<T: Send>(out: &mut [T], size: usize, cost: usize, f: &(
     if size == 0 {
         return;
     }
+    begun();
     if out.len().saturating_mul(cost) < PARALLEL {
         out.chunks_mut(size).enumerate().for_each(|(i, piece)| f(i, piece));
     } else {
@@ -30,6 +32,7 @@ pub(crate) fn for_chunks<O: Element>(out: &mut [O], f: impl Fn(usize, &mut [O]) 
 
 /// The values of `f(0)` to `f(count - 1)`, each of about `cost` elements' work, on all cores if that is much.
 pub(crate) fn collect<T: Send>(count: usize, cost: usize, f: &(dyn Fn(usize) -> T + Sync)) -> Vec<T> {
+    begun();
     if count.saturating_mul(cost) < PARALLEL {
         return (0..count).map(f).collect();
     }
@@ -38,6 +41,7 @@ pub(crate) fn collect<T: Send>(count: usize, cost: usize, f: &(dyn Fn(usize) -> 
 
 /// Fills a vector of `n` by `f(index)`, on all cores if it is long.
 pub(crate) fn fill<T: Element>(n: usize, f: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    begun();
     let mut out = vec![T::default(); n];
     for_chunks(&mut out, |start, piece| piece.iter_mut().enumerate().for_each(|(i, out)| *out = f(start + i)));
     out
@@ -45,9 +49,10 @@ pub(crate) fn fill<T: Element>(n: usize, f: impl Fn(usize) -> T + Sync) -> Vec<T
 
 /// Fills rows of `width` each by `f(row, slice)`, on all cores if they are many.
 pub(crate) fn fill_rows<T: Element>(rows: usize, width: usize, f: impl Fn(usize, &mut [T]) + Sync) -> Vec<T> {
+    begun();
     let mut out = vec![T::default(); rows * width];
-    if width > 0 {
-        let batch = (PIECE / 2 / width).max(1);
+    if let Some(batch) = (PIECE / 2).checked_div(width) {
+        let batch = batch.max(1);
         for_pieces(&mut out, batch * width, 1, &|i, piece| {
             piece.chunks_exact_mut(width).enumerate().for_each(|(row, out)| f(i * batch + row, out));
         });

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 pub use gpu::{AdapterDescription, GpuOptions, MemoryStats, Select, adapters, shader_source};
 
+use crate::profile::{self, Rates};
 use crate::storage::{CpuBuffer, CpuData, CpuMemory};
 use crate::{DType, Error, Result};
 use gpu::Gpu;
@@ -20,6 +21,8 @@ pub struct Device(Arc<Inner>);
 struct Inner {
     kind: Kind,
     rng: Mutex<RngState>,
+    /// Measured on request.
+    rates: Mutex<Option<Rates>>,
 }
 
 pub(crate) enum Kind {
@@ -40,7 +43,7 @@ static CPU: OnceLock<Device> = OnceLock::new();
 
 impl Device {
     pub(crate) fn new(kind: Kind) -> Self {
-        Device(Arc::new(Inner { kind, rng: Mutex::new(RngState { seed: 0, draws: 0 }) }))
+        Device(Arc::new(Inner { kind, rng: Mutex::new(RngState { seed: 0, draws: 0 }), rates: Mutex::default() }))
     }
 
     /// The CPU device. Every call returns the same one.
@@ -146,6 +149,14 @@ impl Device {
         state
     }
 
+    pub(crate) fn known_rates(&self) -> Option<Rates> {
+        *self.0.rates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_rates(&self, rates: Rates) {
+        *self.0.rates.lock().unwrap_or_else(PoisonError::into_inner) = Some(rates);
+    }
+
     /// Errs unless tensors of this dtype can live here.
     pub(crate) fn expect_dtype(&self, op: &'static str, dtype: DType) -> Result<()> {
         if dtype == DType::F64 && self.is_gpu() {
@@ -171,7 +182,9 @@ impl Device {
     pub(crate) fn cpu_buffer(&self, op: &'static str, data: CpuData) -> Result<Arc<CpuBuffer>> {
         match &self.0.kind {
             Kind::Cpu(memory) => {
-                memory.check(op, (data.len() * data.dtype().size()) as u64)?;
+                let bytes = (data.len() * data.dtype().size()) as u64;
+                profile::made(op, bytes);
+                memory.check(op, bytes)?;
                 Ok(Arc::new(CpuBuffer::new(data, memory)))
             }
             Kind::Gpu(_) => Err(Error::argument(op, "host data handed to a GPU device")),

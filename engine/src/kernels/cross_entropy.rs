@@ -41,7 +41,7 @@ pub(crate) fn forward(op: &'static str, x: &Tensor, problem: &Problem) -> Result
             Bind::Read(problem.targets.gpu_buffer(op)?),
             Bind::Read(weight.gpu_buffer(op)?),
             Bind::Write(stats.gpu_buffer(op)?),
-            Bind::Write(&fault),
+            Bind::Write((&*fault).into()),
         ],
         params: bytemuck::cast_slice(&params),
         groups: spread.groups(rows),

@@ -34,7 +34,7 @@ pub(crate) fn slots(op: &'static str, index: &Tensor, positions: &Positions) -> 
         kernel: "index/slots",
         elems: &[("index", index.dtype())],
         constants: &[],
-        bind: &[Bind::Read(index.gpu_buffer(op)?), Bind::Write(out.gpu_buffer(op)?), Bind::Write(&note)],
+        bind: &[Bind::Read(index.gpu_buffer(op)?), Bind::Write(out.gpu_buffer(op)?), Bind::Write((&*note).into())],
         params: bytemuck::cast_slice(&params),
         groups: groups(count),
     })?;
@@ -80,7 +80,7 @@ pub(crate) fn invert(op: &'static str, slots: &Tensor, rows: usize) -> Result<Te
     let out = Tensor::gpu_uninit(op, Dims::new(op, &[rows])?, DType::U32, slots.device())?;
     let gpu = gpu_of(op, slots)?;
     let writers = out.gpu_buffer(op)?;
-    gpu.fill(writers, 0)?;
+    gpu.fill(&writers, 0)?;
     gpu.run(Launch {
         kernel: "index/invert",
         elems: &[],

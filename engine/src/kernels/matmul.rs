@@ -139,7 +139,8 @@ fn run(gpu: &Arc<Gpu>, product: &Product, choose: impl Fn(&Params) -> Variant) -
     };
     constants.push(("HAS_BIAS", has_bias));
     let bias = bias.as_ref().unwrap_or(b);
-    gpu.run(Launch {
+    let operations = 2 * u64::from(batch) * u64::from(m) * u64::from(n) * u64::from(params.k);
+    let launch = Launch {
         kernel,
         elems: &[("a", a.dtype()), ("b", b.dtype()), ("bias", bias.dtype())],
         constants: &constants,
@@ -151,7 +152,8 @@ fn run(gpu: &Arc<Gpu>, product: &Product, choose: impl Fn(&Params) -> Variant) -
         ],
         params: bytemuck::bytes_of(&params),
         groups,
-    })?;
+    };
+    gpu.run_counted(launch, operations)?;
     Ok(out)
 }
 

@@ -1,6 +1,6 @@
 //! Updates of parameters, and the norm of their gradients.
 
-use crate::device::gpu::{Bind, Gpu, GpuBuffer, Launch};
+use crate::device::gpu::{Bind, Gpu, GpuBuffer, Launch, Operand};
 use crate::layout::Dims;
 use crate::optim::{Scalars, Update};
 use crate::{DType, Device, Error, Result, Tensor};
@@ -18,6 +18,16 @@ pub(crate) struct Range<'a> {
     pub plane: &'a GpuBuffer,
     pub start: usize,
     pub end: usize,
+}
+
+impl<'a> Range<'a> {
+    fn bytes(&self) -> u64 {
+        4 * (self.end - self.start) as u64
+    }
+
+    fn operand(&self) -> Operand<'a> {
+        Operand::new(self.plane, self.bytes())
+    }
 }
 
 /// What an update reads about all gradients: the factor they are multiplied by, their norm, 1 if they are not finite (then the
@@ -48,7 +58,7 @@ pub(crate) fn norm(device: &Device, ranges: &[Range<'_>], max_norm: f64, scale: 
             kernel: "optim/norm_partial",
             elems: &[],
             constants: &[],
-            bind: &[Bind::Read(range.plane), Bind::Write(partials.gpu_buffer(OP)?)],
+            bind: &[Bind::Read(range.operand()), Bind::Write(partials.gpu_buffer(OP)?)],
             params: bytemuck::cast_slice(&[start, fours, (share * WORKGROUP) as u32, first]),
             groups: share,
         })?;
@@ -91,8 +101,10 @@ pub(crate) fn update(
     let (start, fours) = (gradient.start as u32 / 4, ((gradient.end - gradient.start) / 4) as u32);
     let mut params = vec![start, fours];
     params.extend(scalars.iter().map(|&s| (s as f32).to_bits()));
-    let mut bind = vec![Bind::Read(gradient.plane), Bind::Read(stats.gpu_buffer(OP)?), Bind::Write(value)];
-    bind.extend(states.iter().map(|&state| Bind::Write(state)));
+    // Read and written.
+    let of = |plane| Operand::new(plane, 2 * gradient.bytes());
+    let mut bind = vec![Bind::Read(gradient.operand()), Bind::Read(stats.gpu_buffer(OP)?), Bind::Write(of(value))];
+    bind.extend(states.iter().map(|&state| Bind::Write(of(state))));
     gpu.run(Launch {
         kernel,
         elems: &[],

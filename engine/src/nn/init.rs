@@ -37,6 +37,15 @@ pub enum Init {
         /// Upper bound.
         high: f64,
     },
+    /// Row `p` of a table of positions `[.., width]` holds `amplitude * sin(p / base^(2i / width))` in its even columns `2i` and the
+    /// cosine in the next ones (Vaswani et al., 2017, section 3.5, where the base is 10,000): a shift by any number of
+    /// positions is one rotation of a row, the same for all, which attention learns sooner than a table of noise.
+    Sinusoid {
+        /// Largest value.
+        amplitude: f64,
+        /// The longest wave is `2 pi base` positions long.
+        base: f64,
+    },
     /// Uniform within `gain * sqrt(6 / (fan_in + fan_out))` (Glorot and Bengio, 2010).
     XavierUniform {
         /// Factor for the activation that follows; 1 for none.
@@ -78,6 +87,10 @@ impl Init {
             Init::TruncatedNormal { mean, std } => {
                 draw(device, n, |rng, i| mean + std * truncated(rng, i, n.div_ceil(4) as u64))
             }
+            Init::Sinusoid { amplitude, base } => {
+                let width = shape.last().copied().unwrap_or(1).max(1);
+                fill(n, |i| amplitude * wave(i / width, i % width, width, base))
+            }
             Init::Uniform { low, high } => draw(device, n, |rng, i| low + (high - low) * unit(rng.at(i / 4)[lane(i)])),
             Init::XavierUniform { .. }
             | Init::XavierNormal { .. }
@@ -114,6 +127,12 @@ fn fans(op: &'static str, shape: &[usize]) -> Result<(f64, f64)> {
     };
     let kernel = kernel.iter().product::<usize>().max(1);
     Ok(((inputs * kernel).max(1) as f64, (outputs * kernel).max(1) as f64))
+}
+
+/// The sinusoid of one position and column.
+fn wave(position: usize, column: usize, width: usize, base: f64) -> f64 {
+    let angle = position as f64 / base.powf((column - column % 2) as f64 / width as f64);
+    if column.is_multiple_of(2) { angle.sin() } else { angle.cos() }
 }
 
 fn draw(device: &Device, n: usize, f: impl Fn(&Philox, u64) -> f64 + Sync + Send) -> Vec<f64> {

@@ -6,7 +6,7 @@ use super::plane::Plane;
 use super::rule::Rule;
 use crate::device::Kind;
 use crate::nn::Param;
-use crate::{DType, Device, Error, Gradients, Result, Tensor};
+use crate::{DType, Device, Error, Gradients, Result, Tensor, profile};
 use crate::{cpu::optim as cpu, kernels::optim as kernels};
 
 const OP: &str = "Optimizer";
@@ -220,6 +220,9 @@ impl Flat {
         }
         let states = self.states.iter_mut().map(Plane::cpu_mut).collect::<Result<Vec<_>>>()?;
         cpu::update::<T>(rule.update(), self.value.cpu_mut()?, states, &segments, factor);
+        // Values and states are read and written in place; the gradients were counted when they were looked at.
+        let moved = 2 * (1 + self.states.len()) * found.iter().map(|(_, gradient)| gradient.elements()).sum::<usize>();
+        profile::made(OP, (moved * self.value.dtype().size()) as u64);
         Ok(())
     }
 

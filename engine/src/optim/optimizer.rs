@@ -172,6 +172,7 @@ impl Optimizer {
             None => {
                 let gradients: Vec<&Tensor> = found.iter().flatten().map(|(_, gradient)| gradient).collect();
                 let stats = crate::cpu::optim::norm(&gradients, max_norm, scale)?;
+                crate::profile::made("Optimizer", 0);
                 kernels::stats(&self.device, stats)
             }
         }

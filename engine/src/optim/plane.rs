@@ -79,7 +79,8 @@ impl Plane {
             _ if self.device.is_gpu() => {
                 let gpu = self.device.gpu_ref().ok_or_else(elsewhere)?;
                 let (from, n) = (tensor.layout().offset as u64, tensor.elements() as u64);
-                gpu.copy(tensor.gpu_buffer(OP)?, 4 * from, self.gpu()?, 4 * offset as u64, 4 * n)
+                let source = tensor.gpu_buffer(OP)?;
+                gpu.copy(&source, 4 * from, self.gpu()?, 4 * offset as u64, 4 * n)
             }
             _ => copy::<f32>(self.cpu_mut()?, offset, &tensor),
         }

@@ -21,10 +21,10 @@ mod view;
 use std::sync::Arc;
 
 use crate::autograd::GradRef;
-use crate::device::gpu::GpuBuffer;
+use crate::device::gpu::Operand;
 use crate::layout::{Dims, Layout};
 use crate::storage::{CpuBuffer, Element, Storage};
-use crate::{DType, Device, Error, Result};
+use crate::{DType, Device, Error, Result, profile};
 
 /// A tensor of runtime shape (up to 8 dimensions) and runtime dtype on a device. Cloning shares the data.
 ///
@@ -189,9 +189,9 @@ impl Tensor {
     }
 
     /// The GPU buffer of a tensor on a GPU; kernels get the element offset from the layout.
-    pub(crate) fn gpu_buffer(&self, op: &'static str) -> Result<&Arc<GpuBuffer>> {
+    pub(crate) fn gpu_buffer(&self, op: &'static str) -> Result<Operand<'_>> {
         match &self.0.storage {
-            Storage::Gpu(buffer) => Ok(buffer),
+            Storage::Gpu(buffer) => Ok(Operand::new(buffer, self.dtype().gpu_bytes(self.layout().distinct()))),
             Storage::Cpu(_) => Err(Error::argument(op, "a CPU tensor reached a GPU kernel")),
         }
     }
@@ -205,6 +205,7 @@ impl Tensor {
 
     /// The whole buffer of a CPU tensor, whatever its layout.
     pub(crate) fn cpu_all<T: Element>(&self, op: &'static str) -> Result<&[T]> {
+        profile::touched(op, (self.layout().distinct() * self.dtype().size()) as u64);
         T::slice(&self.cpu_buffer(op)?.data).ok_or(Error::DType {
             op,
             got: self.dtype(),

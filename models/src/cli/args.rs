@@ -10,6 +10,7 @@ const TRAIN_EXAMPLES: &str = "Examples:
   wgrad train --text notes/ book.txt           learn your own text
   wgrad train --seconds 600 --hidden 256       ten minutes with a wider model
   wgrad train --resume runs/mlm                go on after an interruption
+  wgrad train --profile trace.json             see what takes the time
   WGRAD_DEVICE=software wgrad train            on a software Vulkan driver";
 
 const FILL_MASK_EXAMPLES: &str = "Examples:
@@ -60,6 +61,9 @@ pub struct TrainArgs {
     /// Storage type of parameters and activations; sums are always f32
     #[arg(long, value_enum, default_value = "f32")]
     pub dtype: DTypeArg,
+    /// Profile one step late in the run: prints the time of each kernel, and writes a trace for chrome://tracing or Perfetto
+    #[arg(long, value_name = "FILE")]
+    pub profile: Option<PathBuf>,
     /// Where it runs
     #[command(flatten)]
     pub device: DeviceArgs,
@@ -82,7 +86,7 @@ impl Default for TrainArgs {
 #[group(id = "shape", multiple = true)]
 pub struct ShapeArgs {
     /// Rows in a batch
-    #[arg(long, value_name = "ROWS", default_value = "16", value_parser = size(1, 1 << 16))]
+    #[arg(long, value_name = "ROWS", default_value = "8", value_parser = size(1, 1 << 16))]
     pub batch: usize,
     /// Tokens in a row
     #[arg(long, value_name = "TOKENS", default_value = "64", value_parser = size(8, 1 << 16))]

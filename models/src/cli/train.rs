@@ -7,7 +7,7 @@ use crate::train::{Settings, train};
 use crate::{Error, Result};
 
 /// Steps of a run that names neither steps nor seconds: under two minutes on two CPU cores.
-const STEPS: u64 = 900;
+const STEPS: u64 = 3000;
 
 /// Trains, or goes on with a run.
 pub fn run(args: &TrainArgs) -> Result<()> {
@@ -16,7 +16,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         None => (fresh(args)?, &free_folder(args)?),
     };
     let device = args.device.open()?;
-    let (_, text) = train(&settings, folder, &device)?;
+    let (_, text) = train(&settings, folder, &device, args.profile.as_deref())?;
     super::print(&text)
 }
 

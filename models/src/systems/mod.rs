@@ -1,5 +1,8 @@
 //! The model systems of the literature: one file each, that names options of the shared modules and checks the property that its paper is known for.
 
+mod dyn_mask_rate;
+mod markov_lab;
+
 use std::fmt;
 
 use serde::Serialize;
@@ -8,7 +11,7 @@ use wgrad::Device;
 use crate::{Error, Result};
 
 /// Every system, one line each, in the order of their names.
-pub const SYSTEMS: &[System] = &[];
+pub const SYSTEMS: &[System] = &[dyn_mask_rate::SYSTEM];
 
 /// One system: what it is, and a small run that shows what it is good for.
 #[derive(Debug, Clone, Copy, Serialize)]

@@ -102,7 +102,7 @@ pub fn write(run: &Finished, summary: &Summary, folder: &Path) -> Result<()> {
 /// # Errors
 /// If a sentence cannot be tokenized or run.
 pub fn describe(run: Finished, summary: &Summary, folder: &Path, seed: u64, device: &Device) -> Result<String> {
-    let Finished { model, text, .. } = run;
+    let Finished { model, text, profile, .. } = run;
     let unigrams = text.train.unigrams(1);
     let longest = model.config().max_positions;
     let tokenizer = text.tokenizer.clone();
@@ -135,6 +135,9 @@ pub fn describe(run: Finished, summary: &Summary, folder: &Path, seed: u64, devi
         if shown == SHOWN {
             break;
         }
+    }
+    if let Some(profile) = profile {
+        out.push_str(&format!("\none step on {profile}"));
     }
     out.push_str(&format!(
         "\nin {}: model.safetensors, config.json, tokenizer.json, loss.svg, history.csv, summary.json\n\

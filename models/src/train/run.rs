@@ -7,11 +7,11 @@ use serde_json::json;
 use wgrad::io::{Checkpoint, Snapshot};
 use wgrad::nn::Module;
 use wgrad::optim::{Adam, Decay, Group, LossScaler, Optimizer, Rule, Schedule};
-use wgrad::{DType, Device, Tensor};
+use wgrad::{DType, Device, Profile, Tensor};
 
 use super::evaluate::{Score, Targets, score};
 use super::history::{History, Point};
-use super::settings::Settings;
+use super::settings::{Settings, small_positions};
 use super::text::Text;
 use crate::corrupt::mlm::Mlm;
 use crate::corrupt::schedule::Rate;
@@ -52,17 +52,31 @@ pub struct Finished {
     pub seconds: f64,
     /// Tokens in a second, in this process.
     pub tokens_per_s: f64,
+    /// One step late in the run, if that was wanted.
+    pub profile: Option<Profile>,
 }
 
-/// Runs, or goes on with, the training in `folder` on this text.
+/// Runs, or goes on with, the training in `folder` on this text. If a file is given, one step late in the run is profiled and its
+/// trace written there.
 ///
 /// # Errors
 /// If settings or files are unusable, or the device fails.
-pub fn run(settings: &Settings, text: Text, folder: &Path, device: &Device) -> Result<Finished> {
+pub fn run(
+    settings: &Settings,
+    text: Text,
+    folder: &Path,
+    device: &Device,
+    mut trace: Option<&Path>,
+) -> Result<Finished> {
+    if let Some(file) = trace {
+        // What cannot be profiled or written should not be found out after hours.
+        device.profile(|| ())?.1.save_trace(file)?;
+    }
     let special = text.tokenizer.special();
     device.set_seed(settings.seed);
     let config = settings.model(text.tokenizer.vocab_size(), special.pad);
     let model = BertForMaskedLm::new(&config, settings.dtype()?, device)?;
+    model.start_positions(small_positions(settings.hidden, settings.length))?;
     let rule = Rule::AdamW(Adam { beta1: 0.9, beta2: 0.98, eps: 1e-6, weight_decay: 0.01 });
     let mut optimizer = Optimizer::new(rule, settings.lr, Group::of(&model))?.with_max_norm(MAX_NORM)?;
     let mut scaler = (settings.dtype()? == DType::F16).then(LossScaler::default);
@@ -88,6 +102,7 @@ pub fn run(settings: &Settings, text: Text, folder: &Path, device: &Device) -> R
     let mut progress = Progress::new(limit, state.step);
     let mut pending = Vec::new();
     let mut saved = None;
+    let mut profile = None;
     let first = state.step;
     let rate =
         |steps: u64, seconds: f64| (steps as usize * settings.batch * settings.length) as f64 / seconds.max(1e-9);
@@ -96,7 +111,18 @@ pub fn run(settings: &Settings, text: Text, folder: &Path, device: &Device) -> R
         let batch = loader.next_batch(state.step)?;
         let report = (state.step + 1) % REPORT_EVERY == 0;
         optimizer.set_learning_rate(schedule.lr(state.step, state.seconds))?;
-        pending.push(step(&model, &mut optimizer, scaler.as_mut(), &batch, device)?);
+        let mut once = || step(&model, &mut optimizer, scaler.as_mut(), &batch, device);
+        let left = match trace.take_if(|_| schedule.is_late(state.step, state.seconds)) {
+            None => once()?,
+            Some(file) => {
+                device.rates()?;
+                let (left, seen) = device.profile(once)?;
+                seen.save_trace(file)?;
+                profile = Some(seen);
+                left?
+            }
+        };
+        pending.push(left);
         state.step += 1;
         state.seconds = before + begun.elapsed().as_secs_f64();
         let save = state.step % settings.save_every == 0;
@@ -132,6 +158,7 @@ pub fn run(settings: &Settings, text: Text, folder: &Path, device: &Device) -> R
         steps: state.step,
         seconds: state.seconds,
         tokens_per_s,
+        profile,
         history: state.history,
         model,
         text,
@@ -179,6 +206,11 @@ impl Course {
 
     fn is_over(&self, step: u64, seconds: f64) -> bool {
         self.steps.is_some_and(|most| step >= most) || self.seconds.is_some_and(|most| seconds >= most as f64)
+    }
+
+    /// Whether the last tenth has begun. A run of few steps has one in its last.
+    fn is_late(&self, step: u64, seconds: f64) -> bool {
+        self.is_over(step + 1 + self.steps.map_or(0, |most| most / 10), seconds / 0.9)
     }
 
     /// By steps alone where they are the only limit: the same course on every machine.

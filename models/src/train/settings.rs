@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use wgrad::DType;
+use wgrad::nn::Init;
 
 use crate::zoo::bert::BertConfig;
 use crate::{Error, Result, fsx};
@@ -94,11 +95,23 @@ impl Settings {
             // A run sees its text about once: nothing to regularise.
             dropout: 0.0,
             attention_dropout: 0.0,
-            initializer_range: 0.02,
+            initializer_range: small_range(self.hidden),
             pad_id: pad_id as usize,
             tied: true,
         }
     }
+}
+
+/// Standard deviation of new weights of a narrow model. BERT's 0.02 suits its width of 768; at 128 it would leave every
+/// block's part of the residual stream near zero, and a short run would spend its steps on growing it.
+pub(crate) fn small_range(hidden: usize) -> f64 {
+    0.8 / (hidden.max(1) as f64).sqrt()
+}
+
+/// Waves for the positions of a narrow model, as large as its word embeddings and as long as its rows: a short run is over
+/// before attention has found out which of `length` random vectors are neighbours.
+pub(crate) fn small_positions(hidden: usize, length: usize) -> Init {
+    Init::Sinusoid { amplitude: small_range(hidden), base: 3.0 * length as f64 }
 }
 
 /// Writes a value as indented JSON, atomically.

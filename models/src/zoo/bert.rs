@@ -257,6 +257,15 @@ impl BertForMaskedLm {
         Ok(model)
     }
 
+    /// Gives the position embeddings other initial values.
+    ///
+    /// # Errors
+    /// If memory is exhausted.
+    pub fn start_positions(&self, init: Init) -> Result<()> {
+        let weight = &self.encoder.embeddings.position.weight;
+        Ok(weight.set(&init.tensor(weight.shape(), weight.dtype(), weight.device())?)?)
+    }
+
     /// The configuration.
     pub fn config(&self) -> &BertConfig {
         &self.config

@@ -15,6 +15,7 @@ mod matmul;
 mod nn;
 mod norm;
 mod optim;
+mod profile;
 mod random;
 mod reduce;
 mod scan;

@@ -164,6 +164,9 @@ fn initial_values_have_their_moments() {
     let kaiming = (2.0 / fan_in).sqrt();
     check(Init::KaimingUniform { gain: 2f64.sqrt() }, &shape, 0.0, kaiming, 3f64.sqrt() * kaiming);
     check(Init::KaimingNormal { gain: 2f64.sqrt() }, &shape, 0.0, kaiming, 6.0 * kaiming);
+    let waves = Init::Sinusoid { amplitude: 0.5, base: 16.0 }.tensor(&[3, 4], DType::F64, &device).unwrap();
+    let row = |p: f64| [p.sin(), p.cos(), (p / 4.0).sin(), (p / 4.0).cos()].map(|v| 0.5 * v);
+    assert_close("waves", &waves.to_f64_vec().unwrap(), &[row(0.0), row(1.0), row(2.0)].concat(), 1e-12, 0.0);
     expect_error(Init::KaimingNormal { gain: 1.0 }.tensor(&[3], DType::F32, &device), &["Init", "[out, in", "[3]"]);
     expect_error(Init::Zeros.tensor(&[3], DType::I32, &device), &["Init", "i32", "float"]);
 }

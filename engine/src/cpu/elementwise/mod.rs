@@ -12,10 +12,12 @@ use half::{bf16, f16};
 
 use super::parallel::fill;
 use crate::layout::Dims;
+use crate::profile::begun;
 use crate::{DType, Device, Result, Tensor};
 
 pub(crate) fn full(op: &'static str, value: f64, shape: Dims, dtype: DType, device: &Device) -> Result<Tensor> {
     let n = shape.elements();
+    begun();
     match dtype {
         DType::F32 => Tensor::from_cpu(op, vec![value as f32; n], shape, device),
         DType::F16 => Tensor::from_cpu(op, vec![f16::from_f64(value); n], shape, device),

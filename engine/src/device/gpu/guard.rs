@@ -18,7 +18,7 @@ impl Gpu {
             kernel: "util/fill",
             elems: &[],
             constants: &[],
-            bind: &[Bind::Write(buffer)],
+            bind: &[Bind::Write(buffer.into())],
             // A binding holds less than 64 GiB, so the number of vec4s fits.
             params: bytemuck::bytes_of(&[count as u32, word]),
             groups: count.div_ceil(256),

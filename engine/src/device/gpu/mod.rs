@@ -17,6 +17,7 @@ mod status;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod timing;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -27,7 +28,7 @@ pub(crate) use caps::Caps;
 pub use options::GpuOptions;
 pub use pool::MemoryStats;
 pub use source::shader_source;
-pub(crate) use stream::{Bind, Launch};
+pub(crate) use stream::{Bind, Launch, Operand};
 
 /// One open GPU. Calls may come from any thread; they take effect in the order in which they lock the stream.
 pub(crate) struct Gpu {

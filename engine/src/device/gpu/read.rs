@@ -145,7 +145,11 @@ impl Gpu {
 }
 
 /// Maps the start of `staging`. `wait` makes a native device call back; a browser does so by itself.
-async fn map(staging: &wgpu::Buffer, bytes: u64, wait: impl FnOnce()) -> std::result::Result<(), BufferAsyncError> {
+pub(super) async fn map(
+    staging: &wgpu::Buffer,
+    bytes: u64,
+    wait: impl FnOnce(),
+) -> std::result::Result<(), BufferAsyncError> {
     #[derive(Default)]
     struct Shared {
         result: Option<std::result::Result<(), BufferAsyncError>>,
@@ -175,12 +179,12 @@ async fn map(staging: &wgpu::Buffer, bytes: u64, wait: impl FnOnce()) -> std::re
 }
 
 #[cfg(not(target_arch = "wasm32"))]
-fn block<T>(_: &'static str, future: impl Future<Output = Result<T>>) -> Result<T> {
+pub(super) fn block<T>(_: &'static str, future: impl Future<Output = Result<T>>) -> Result<T> {
     pollster::block_on(future)
 }
 
 #[cfg(target_arch = "wasm32")]
-fn block<T>(op: &'static str, _: impl Future<Output = Result<T>>) -> Result<T> {
+pub(super) fn block<T>(op: &'static str, _: impl Future<Output = Result<T>>) -> Result<T> {
     Err(Error::argument(
         op,
         "a browser does not let a read wait: use the asynchronous function, such as `to_vec_async`",

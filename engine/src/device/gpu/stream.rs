@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU64;
+use std::ops::Deref;
 
 use wgpu::{BufferBindingType, BufferUsages};
 
@@ -9,11 +10,12 @@ use super::pipeline::{Kernel, PARAM_SLOT, Pipelines};
 use super::pool::MemoryStats;
 use super::source::ParamsIn;
 use super::status::{caught, kernel_error};
+use super::timing::Timing;
 use super::{Gpu, GpuBuffer, lock};
 use crate::{DType, Error, Result};
 
 /// Commands after which a batch is submitted: enough to hide the cost of submitting, few enough for the GPU to start early.
-const BATCH: u64 = 128;
+pub(super) const BATCH: u64 = 128;
 /// Workgroups after which a batch is submitted: on a slow GPU this much can take a second, and drivers end what takes two.
 const BATCH_GROUPS: u64 = 1 << 16;
 /// Batches that the GPU may be behind; more would only hold memory.
@@ -21,20 +23,51 @@ const AHEAD: usize = 8;
 /// Bind groups kept. A training step uses some hundreds again and again.
 const BIND_GROUPS: usize = 4096;
 
+/// A buffer, and how much of it a launch reads or writes: what a tensor shows of a buffer that it may share with others.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Operand<'a> {
+    buffer: &'a GpuBuffer,
+    /// Bytes, each counted once however often it is read. For profiles alone.
+    touched: u64,
+}
+
+impl<'a> Operand<'a> {
+    pub fn new(buffer: &'a GpuBuffer, touched: u64) -> Self {
+        Operand { buffer, touched }
+    }
+}
+
+impl<'a> From<&'a GpuBuffer> for Operand<'a> {
+    fn from(buffer: &'a GpuBuffer) -> Self {
+        Operand { buffer, touched: buffer.bytes() }
+    }
+}
+
+impl Deref for Operand<'_> {
+    type Target = GpuBuffer;
+    fn deref(&self) -> &GpuBuffer {
+        self.buffer
+    }
+}
+
 /// A buffer of a launch.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Bind<'a> {
     /// `var<storage, read>`.
-    Read(&'a GpuBuffer),
+    Read(Operand<'a>),
     /// `var<storage, read_write>`.
-    Write(&'a GpuBuffer),
+    Write(Operand<'a>),
 }
 
 impl<'a> Bind<'a> {
-    fn buffer(&self) -> &'a GpuBuffer {
+    fn operand(&self) -> Operand<'a> {
         match self {
-            Bind::Read(buffer) | Bind::Write(buffer) => buffer,
+            Bind::Read(operand) | Bind::Write(operand) => *operand,
         }
+    }
+
+    fn buffer(&self) -> &'a GpuBuffer {
+        self.operand().buffer
     }
 
     pub(super) fn is_write(&self) -> bool {
@@ -79,6 +112,8 @@ pub(super) struct Stream {
     params_buffer: wgpu::Buffer,
     params_group: wgpu::BindGroup,
     running: VecDeque<wgpu::SubmissionIndex>,
+    /// While somebody profiles.
+    pub timing: Option<Timing>,
     dispatches: u64,
     submits: u64,
     bind_groups_created: u64,
@@ -113,6 +148,7 @@ impl Stream {
             params_buffer,
             params_group,
             running: VecDeque::new(),
+            timing: None,
             dispatches: 0,
             submits: 0,
             bind_groups_created: 0,
@@ -151,11 +187,34 @@ impl Stream {
         self.encoder(gpu)
     }
 
-    fn record(&mut self, gpu: &Gpu, launch: &Launch, grid: (u32, u32)) -> Result<()> {
+    fn copy(&mut self, gpu: &Gpu, src: &GpuBuffer, src_offset: u64, dst: &GpuBuffer, dst_offset: u64, bytes: u64) {
+        let mut timing = self.timing.take();
+        let encoder = self.between_passes(gpu);
+        // Copies stand outside of passes, so two empty ones take the time.
+        let both = timing.as_mut().map(|timing| (timing.entry("copy", 2 * bytes, 0), timing));
+        if let Some(((begin, _), timing)) = &both {
+            drop(timing.pass(encoder, Some(*begin), None));
+        }
+        encoder.copy_buffer_to_buffer(src.raw(), src_offset, dst.raw(), dst_offset, bytes);
+        if let Some(((_, end), timing)) = &both {
+            drop(timing.pass(encoder, None, Some(*end)));
+        }
+        self.timing = timing;
+    }
+
+    fn record(&mut self, gpu: &Gpu, launch: &Launch, grid: (u32, u32), operations: u64) -> Result<()> {
         let kernel = self.pipelines.get(gpu, launch)?;
         let bind_group = self.bind_group(gpu, launch, &kernel)?;
         for bind in launch.bind {
             bind.buffer().physical.used_in(self.batch);
+        }
+        if let Some(mut timing) = self.timing.take() {
+            // A pass for each dispatch: what every device with timestamps can time.
+            self.pass = None;
+            let bytes = launch.bind.iter().map(|bind| bind.operand().touched).sum();
+            let both = timing.entry(launch.kernel, bytes, operations);
+            self.pass = Some(timing.pass(self.encoder(gpu), Some(both.0), Some(both.1)));
+            self.timing = Some(timing);
         }
         if self.pass.is_none() {
             let pass = self.encoder(gpu).begin_compute_pass(&wgpu::ComputePassDescriptor::default());
@@ -213,7 +272,10 @@ impl Stream {
     /// Hands what is recorded to the GPU. What fails is stored for the next call that waits.
     pub fn submit(&mut self, gpu: &Gpu) {
         self.pass = None;
-        let Some(encoder) = self.encoder.take() else { return };
+        let Some(mut encoder) = self.encoder.take() else { return };
+        if let Some(timing) = &mut self.timing {
+            timing.resolve(&gpu.device, &mut encoder);
+        }
         let submitted = caught(&gpu.device, || {
             if !self.params.is_empty() {
                 // Ordered behind the batches before, which read their own parameters there.
@@ -252,6 +314,11 @@ pub(super) fn fold(groups: u64, max: u32) -> Option<(u32, u32)> {
 impl Gpu {
     /// Records a launch.
     pub fn run(&self, launch: Launch) -> Result<()> {
+        self.run_counted(launch, 0)
+    }
+
+    /// As [`run`](Self::run), for a kernel whose arithmetic counts: `operations`, a multiply-add being two, stand in profiles.
+    pub fn run_counted(&self, launch: Launch, operations: u64) -> Result<()> {
         self.status.alive()?;
         if launch.groups == 0 {
             return Ok(());
@@ -269,7 +336,7 @@ impl Gpu {
             message: format!("{} workgroups are more than a grid of this device holds", launch.groups),
         })?;
         let mut stream = lock(&self.stream);
-        stream.record(self, &launch, grid)?;
+        stream.record(self, &launch, grid, operations)?;
         stream.submit_if_long(self);
         Ok(())
     }
@@ -292,7 +359,7 @@ impl Gpu {
         let mut stream = lock(&self.stream);
         src.physical.used_in(stream.batch);
         dst.physical.used_in(stream.batch);
-        stream.between_passes(self).copy_buffer_to_buffer(src.raw(), src_offset, dst.raw(), dst_offset, bytes);
+        stream.copy(self, src, src_offset, dst, dst_offset, bytes);
         stream.submit_if_long(self);
         Ok(())
     }

@@ -34,7 +34,7 @@ fn convert(gpu: &Gpu, x: &GpuBuffer, from: DType, y: &GpuBuffer, to: DType, coun
         kernel: "util/convert",
         elems: &[("x", from), ("y", to)],
         constants: &[],
-        bind: &[Bind::Read(x), Bind::Write(y)],
+        bind: &[Bind::Read(x.into()), Bind::Write(y.into())],
         params: &(fours as u32).to_le_bytes(),
         groups: fours.div_ceil(256),
     })
@@ -59,7 +59,7 @@ fn scale(gpu: &Gpu, x: &GpuBuffer, y: &GpuBuffer, count: u32, factor: f64, offse
         kernel: "test/scale",
         elems: &[],
         constants: &[("FACTOR", factor)],
-        bind: &[Bind::Read(x), Bind::Write(y)],
+        bind: &[Bind::Read(x.into()), Bind::Write(y.into())],
         params: bytemuck::cast_slice(&[count, offset.to_bits()]),
         groups: u64::from(count).div_ceil(64),
     })
@@ -260,12 +260,12 @@ fn a_bad_kernel_is_an_error_and_the_next_one_runs() {
         }
         let missing = gpu.run(Launch { kernel: "test/missing", ..launch });
         assert!(missing.unwrap_err().to_string().contains("test/missing.wgsl"));
-        let both = [Bind::Read(&x), Bind::Write(&x)];
+        let both = [Bind::Read((&*x).into()), Bind::Write((&*x).into())];
         let both = gpu.run(Launch { kernel: "test/scale", bind: &both, params: &[0; 8], ..launch });
         assert!(both.unwrap_err().to_string().contains("bindings 0 and 1"));
         // One binding too few: found when the pipeline is made.
         lock(&gpu.stream).define("test/scale", SCALE);
-        let few = Launch { kernel: "test/scale", bind: &[Bind::Read(&x)], params: &[0; 8], ..launch };
+        let few = Launch { kernel: "test/scale", bind: &[Bind::Read((&*x).into())], params: &[0; 8], ..launch };
         assert!(matches!(gpu.run(few), Err(Error::Kernel { .. })));
         scale(&gpu, &x, &y, 4, 2.0, 0.0).unwrap();
         assert_eq!(read_f32(&gpu, &y), [2.0; 4]);
@@ -407,7 +407,12 @@ fn accessors_of_every_width_work_for_every_type() {
                     kernel: "test/pairs",
                     elems: &[("x", dtype), ("y", dtype), ("z", dtype), ("w", halves)],
                     constants: &[],
-                    bind: &[Bind::Read(&x), Bind::Read(&w), Bind::Write(&y), Bind::Write(&z)],
+                    bind: &[
+                        Bind::Read((&*x).into()),
+                        Bind::Read((&*w).into()),
+                        Bind::Write((&*y).into()),
+                        Bind::Write((&*z).into()),
+                    ],
                     params: &[],
                     groups: 1,
                 })

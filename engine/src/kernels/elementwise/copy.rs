@@ -33,7 +33,7 @@ pub(crate) fn copy(op: &'static str, x: &Tensor) -> Result<Tensor> {
     let whole_words = !x.dtype().is_half() || offset.is_multiple_of(2);
     if x.is_contiguous() && whole_words {
         let (start, bytes) = (x.dtype().gpu_bytes(offset), x.dtype().gpu_bytes(x.elements()));
-        gpu.copy(source, start, target, 0, bytes)?;
+        gpu.copy(&source, start, &target, 0, bytes)?;
         return Ok(out);
     }
     let (shape, strides) = collapse(&[*x.layout()]);
