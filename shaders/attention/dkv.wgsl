@@ -59,26 +59,23 @@ fn main(
                     let lse = vec4<f32>(stat0.x, stat1.x, stat2.x, stat3.x);
                     let delta = vec4<f32>(stat0.y, stat1.y, stat2.y, stat3.y);
                     var qk = products(OF_K, key, OF_Q, query, at, D4, local);
+                    let bits = sights(at, i.x, j, tile);
+                    let kept = keeps(at, i.x, j);
                     var w = mat4x4<f32>();
                     var slopes = mat4x4<f32>();
-                    var factors = mat4x4<f32>();
                     for (var r = 0u; r < 4u; r++) {
-                        let column = vec4<u32>(j + r);
-                        let s = scores(qk[r], at, i, column);
-                        let is_seen = seen4(at, i, column, tile) & (lse > vec4<f32>(NOTHING));
-                        let weight = weights(s.value, lse, is_seen);
-                        let by = factor(at, i, column);
-                        w[r] = weight * by;
+                        let s = scores(qk[r], at, i, vec4<u32>(j + r));
+                        let weight = weights(s.value, lse, of_key(bits, r) & (lse > vec4<f32>(NOTHING)));
+                        w[r] = weight * factor(of_key(kept, r));
                         slopes[r] = weight * s.slope;
-                        factors[r] = by;
                     }
                     add_weighted(&dv, w, OF_D_O, at, query, chunk, DV4, local);
                     let dp = products(OF_V, key, OF_D_O, query, at, DV4, local);
                     let dx = mat4x4<f32>(
-                        slopes[0] * (dp[0] * factors[0] - delta),
-                        slopes[1] * (dp[1] * factors[1] - delta),
-                        slopes[2] * (dp[2] * factors[2] - delta),
-                        slopes[3] * (dp[3] * factors[3] - delta),
+                        slopes[0] * (dp[0] * factor(of_key(kept, 0u)) - delta),
+                        slopes[1] * (dp[1] * factor(of_key(kept, 1u)) - delta),
+                        slopes[2] * (dp[2] * factor(of_key(kept, 2u)) - delta),
+                        slopes[3] * (dp[3] * factor(of_key(kept, 3u)) - delta),
                     );
                     add_weighted(&dk, dx, OF_Q, at, query, chunk, D4, local);
                 }

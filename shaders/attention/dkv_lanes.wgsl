@@ -85,7 +85,7 @@ fn main(
                         let queries = mat4x4<f32>(load4_q(c0 + d), load4_q(c1 + d), load4_q(c2 + d), load4_q(c3 + d));
                         add_products(load4_k(upper + d), load4_k(lower + d), queries);
                     }
-                    look_at_queries(at, i, key, tile);
+                    look(at, key, i.x, true, tile);
                     weigh(0u, at, i, key, lse);
                     weigh(4u, at, i, key, lse);
                     weigh(8u, at, i, key, lse);

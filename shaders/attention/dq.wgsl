@@ -24,12 +24,11 @@ fn element4(which: u32, at: Head, row: u32, d: u32) -> vec4<f32> {
 }
 
 // dx of query i and four keys.
-fn gradient(product: vec4<f32>, dp: vec4<f32>, at: Head, i: u32, j: vec4<u32>, tile: u32) -> vec4<f32> {
+fn gradient(product: vec4<f32>, dp: vec4<f32>, at: Head, i: u32, j: vec4<u32>, sees: vec4<bool>, kept: vec4<bool>) -> vec4<f32> {
     let stat = stats[row_of(at, i)];
     let s = scores(product, at, vec4<u32>(i), j);
-    let is_seen = seen4(at, vec4<u32>(i), j, tile) & vec4<bool>(stat.x > NOTHING);
-    let w = weights(s.value, vec4<f32>(stat.x), is_seen);
-    return w * s.slope * (dp * factor(at, vec4<u32>(i), j) - stat.y);
+    let w = weights(s.value, vec4<f32>(stat.x), sees & vec4<bool>(stat.x > NOTHING));
+    return w * s.slope * (dp * factor(kept) - stat.y);
 }
 
 @compute @workgroup_size(8, 8)
@@ -58,11 +57,13 @@ fn main(
                 let j = vec4<u32>(key + 4u * local.x) + vec4<u32>(0u, 1u, 2u, 3u);
                 let qk = products(OF_Q, query, OF_K, key, at, D4, local);
                 let dp = products(OF_D_O, query, OF_V, key, at, DV4, local);
+                let bits = sights(at, i, j.x, tile);
+                let kept = keeps(at, i, j.x);
                 let dx = mat4x4<f32>(
-                    gradient(qk[0], dp[0], at, i, j, tile),
-                    gradient(qk[1], dp[1], at, i + 1u, j, tile),
-                    gradient(qk[2], dp[2], at, i + 2u, j, tile),
-                    gradient(qk[3], dp[3], at, i + 3u, j, tile),
+                    gradient(qk[0], dp[0], at, i, j, of_query(bits, 0u), of_query(kept, 0u)),
+                    gradient(qk[1], dp[1], at, i + 1u, j, of_query(bits, 1u), of_query(kept, 1u)),
+                    gradient(qk[2], dp[2], at, i + 2u, j, of_query(bits, 2u), of_query(kept, 2u)),
+                    gradient(qk[3], dp[3], at, i + 3u, j, of_query(bits, 3u), of_query(kept, 3u)),
                 );
                 add_weighted(&sum, dx, OF_K, at, key, chunk, D4, local);
             }

@@ -78,7 +78,7 @@ fn main(
                     let keys = mat4x4<f32>(load4_k(k0 + d), load4_k(k1 + d), load4_k(k2 + d), load4_k(k3 + d));
                     add_products(load4_q(q0 + d), load4_q(q1 + d), keys);
                 }
-                look(at, query, j, tile);
+                look(at, query, j.x, false, tile);
                 weigh(0u, at, query, j);
                 weigh(4u, at, query, j);
                 weigh(8u, at, query, j);

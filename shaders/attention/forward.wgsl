@@ -75,18 +75,16 @@ fn main(
             if (tile != EMPTY) {
                 let j = vec4<u32>(key + 4u * local.x) + vec4<u32>(0u, 1u, 2u, 3u);
                 let qk = products(OF_Q, query, OF_K, key, at, D4, local);
-                let i0 = vec4<u32>(i);
-                let i1 = vec4<u32>(i + 1u);
-                let i2 = vec4<u32>(i + 2u);
-                let i3 = vec4<u32>(i + 3u);
-                let s0 = scores(qk[0], at, i0, j).value;
-                let s1 = scores(qk[1], at, i1, j).value;
-                let s2 = scores(qk[2], at, i2, j).value;
-                let s3 = scores(qk[3], at, i3, j).value;
-                let seen0 = seen4(at, i0, j, tile);
-                let seen1 = seen4(at, i1, j, tile);
-                let seen2 = seen4(at, i2, j, tile);
-                let seen3 = seen4(at, i3, j, tile);
+                let s0 = scores(qk[0], at, vec4<u32>(i), j).value;
+                let s1 = scores(qk[1], at, vec4<u32>(i + 1u), j).value;
+                let s2 = scores(qk[2], at, vec4<u32>(i + 2u), j).value;
+                let s3 = scores(qk[3], at, vec4<u32>(i + 3u), j).value;
+                let bits = sights(at, i, j.x, tile);
+                let kept = keeps(at, i, j.x);
+                let seen0 = of_query(bits, 0u);
+                let seen1 = of_query(bits, 1u);
+                let seen2 = of_query(bits, 2u);
+                let seen3 = of_query(bits, 3u);
                 let columns = transpose(mat4x4<f32>(
                     select(vec4<f32>(NOTHING), s0, seen0),
                     select(vec4<f32>(NOTHING), s1, seen1),
@@ -104,10 +102,10 @@ fn main(
                 total = total * shrink + vec4<f32>(1.0) * mat4x4<f32>(w0, w1, w2, w3);
                 sum = Sum(scaled(sum.left, shrink), scaled(sum.right, shrink));
                 let kept_weights = mat4x4<f32>(
-                    w0 * factor(at, i0, j),
-                    w1 * factor(at, i1, j),
-                    w2 * factor(at, i2, j),
-                    w3 * factor(at, i3, j),
+                    w0 * factor(of_query(kept, 0u)),
+                    w1 * factor(of_query(kept, 1u)),
+                    w2 * factor(of_query(kept, 2u)),
+                    w3 * factor(of_query(kept, 3u)),
                 );
                 add_weighted(&sum, kept_weights, OF_V, at, key, chunk, DV4, local);
             }

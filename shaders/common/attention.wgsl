@@ -130,15 +130,6 @@ fn seen(at: Head, i: u32, j: u32, tile: u32) -> bool {
     return inside;
 }
 
-fn seen4(at: Head, i: vec4<u32>, j: vec4<u32>, tile: u32) -> vec4<bool> {
-    return vec4<bool>(
-        seen(at, i.x, j.x, tile),
-        seen(at, i.y, j.y, tile),
-        seen(at, i.z, j.z, tile),
-        seen(at, i.w, j.w, tile),
-    );
-}
-
 struct Scores {
     value: vec4<f32>,
     slope: vec4<f32>, // by the product q_i k_j
@@ -191,8 +182,4 @@ fn kept(at: Head, i: u32, j: u32) -> bool {
     let block = vec2<u32>((low >> 2u) | (high << 30u), high >> 2u);
     let words = philox(vec4<u32>(block, p.draw_low, p.draw_high), vec2<u32>(p.seed_low, p.seed_high));
     return words[low & 3u] >= p.threshold;
-}
-
-fn kept4(at: Head, i: vec4<u32>, j: vec4<u32>) -> vec4<bool> {
-    return vec4<bool>(kept(at, i.x, j.x), kept(at, i.y, j.y), kept(at, i.z, j.z), kept(at, i.w, j.w));
 }

@@ -33,26 +33,17 @@ fn add_weighted(sum: ptr<private, Rows>, four: u32, vectors: mat4x4<f32>) {
     }
 }
 
-fn look(at: Head, query: u32, j: vec4<u32>, tile: u32) {
+// Notes who sees whom: 16 queries and the lane's four keys, or with `by_key` 16 keys and its four queries.
+fn look(at: Head, row: u32, column: u32, by_key: bool, tile: u32) {
     sights = vec4<u32>();
     keeps = vec4<u32>();
-    for (var r = 0u; r < 16u; r++) {
-        let i = vec4<u32>(query + r);
-        sights |= select(vec4<u32>(), vec4<u32>(1u << r), seen4(at, i, j, tile));
+    for (var n = 0u; n < 64u; n++) {
+        let i = select(row + n / 4u, column + n % 4u, by_key);
+        let j = select(column + n % 4u, row + n / 4u, by_key);
+        let bit = select(vec4<u32>(), vec4<u32>(1u << (n / 4u)), vec4<u32>(n % 4u) == vec4<u32>(0u, 1u, 2u, 3u));
+        sights |= select(vec4<u32>(), bit, seen(at, i, j, tile));
         if (HAS_DROPOUT) {
-            keeps |= select(vec4<u32>(), vec4<u32>(1u << r), kept4(at, i, j));
-        }
-    }
-}
-
-fn look_at_queries(at: Head, i: vec4<u32>, key: u32, tile: u32) {
-    sights = vec4<u32>();
-    keeps = vec4<u32>();
-    for (var r = 0u; r < 16u; r++) {
-        let j = vec4<u32>(key + r);
-        sights |= select(vec4<u32>(), vec4<u32>(1u << r), seen4(at, i, j, tile));
-        if (HAS_DROPOUT) {
-            keeps |= select(vec4<u32>(), vec4<u32>(1u << r), kept4(at, i, j));
+            keeps |= select(vec4<u32>(), bit, kept(at, i, j));
         }
     }
 }

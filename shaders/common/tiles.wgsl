@@ -92,10 +92,40 @@ fn add_weighted(sum: ptr<function, Sum>, weights: mat4x4<f32>, which: u32, at: H
     }
 }
 
-// What dropout multiplies weights by.
-fn factor(at: Head, i: vec4<u32>, j: vec4<u32>) -> vec4<f32> {
+// Who of four queries and four keys see each other: bit 4 query + key.
+fn sights(at: Head, i: u32, j: u32, tile: u32) -> u32 {
+    var bits = 0u;
+    for (var n = 0u; n < 16u; n++) {
+        bits |= select(0u, 1u << n, seen(at, i + n / 4u, j + n % 4u, tile));
+    }
+    return bits;
+}
+
+// Which weights dropout keeps, in the same bits.
+fn keeps(at: Head, i: u32, j: u32) -> u32 {
+    var bits = 0xffffu;
     if (HAS_DROPOUT) {
-        return select(vec4<f32>(), vec4<f32>(p.keep), kept4(at, i, j));
+        bits = 0u;
+        for (var n = 0u; n < 16u; n++) {
+            bits |= select(0u, 1u << n, kept(at, i + n / 4u, j + n % 4u));
+        }
+    }
+    return bits;
+}
+
+// The bits of one query, or of one key.
+fn of_query(bits: u32, n: u32) -> vec4<bool> {
+    return ((vec4<u32>(bits) >> vec4<u32>(4u * n)) & vec4<u32>(1u, 2u, 4u, 8u)) != vec4<u32>();
+}
+
+fn of_key(bits: u32, n: u32) -> vec4<bool> {
+    return ((vec4<u32>(bits) >> vec4<u32>(n)) & vec4<u32>(1u, 16u, 256u, 4096u)) != vec4<u32>();
+}
+
+// What dropout multiplies weights by.
+fn factor(kept: vec4<bool>) -> vec4<f32> {
+    if (HAS_DROPOUT) {
+        return select(vec4<f32>(), vec4<f32>(p.keep), kept);
     }
     return vec4<f32>(1.0);
 }

@@ -143,7 +143,14 @@ impl Call {
         }
         all.extend_from_slice(bind);
         let params = bytemuck::cast_slice(&self.params);
-        gpu_of(op, &self.query)?.run(Launch { kernel, elems: &elems, constants: &constants, bind: &all, params, groups })
+        gpu_of(op, &self.query)?.run(Launch {
+            kernel,
+            elems: &elems,
+            constants: &constants,
+            bind: &all,
+            params,
+            groups,
+        })
     }
 }
 
@@ -207,7 +214,12 @@ pub(crate) fn backward(
     let mut grads = Grads::default();
     if wants.query {
         let dq = floats(&[batch, queries, heads, 4 * call.d4])?;
-        run(variant.query, None, &dq, batch * heads * queries.div_ceil(variant.rows) * (4 * call.d4).div_ceil(COLUMNS))?;
+        run(
+            variant.query,
+            None,
+            &dq,
+            batch * heads * queries.div_ceil(variant.rows) * (4 * call.d4).div_ceil(COLUMNS),
+        )?;
         grads.query = Some(by_heads(&dq, plan.head_dim)?);
     }
     if wants.key_value {

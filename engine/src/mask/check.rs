@@ -29,9 +29,7 @@ impl Term {
                 check_tensor(op, "interval starts", low, DType::I32, expected, &[batch, heads, keys], 2)?;
                 check_tensor(op, "interval ends", high, DType::I32, expected, &[batch, heads, keys], 2)?;
                 match times {
-                    Some(times) => {
-                        check_tensor(op, "query times", times, DType::I32, expected, &[batch, queries], 1)
-                    }
+                    Some(times) => check_tensor(op, "query times", times, DType::I32, expected, &[batch, queries], 1),
                     None => Ok(()),
                 }
             }

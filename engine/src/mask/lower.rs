@@ -123,8 +123,7 @@ impl List {
         pairs: Pairs,
     ) -> Result<[u32; TERM]> {
         let Pairs { queries, keys, .. } = pairs;
-        let (batch, heads) =
-            (low.shape()[0].max(high.shape()[0]), low.shape()[1].max(high.shape()[1]));
+        let (batch, heads) = (low.shape()[0].max(high.shape()[0]), low.shape()[1].max(high.shape()[1]));
         let (starts, ends) = (low.to_vec::<i32>()?, high.to_vec::<i32>()?);
         let mut values = Vec::with_capacity(2 * batch * heads * keys);
         for (b, h) in (0..batch).flat_map(|b| (0..heads).map(move |h| (b, h))) {

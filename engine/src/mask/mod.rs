@@ -171,14 +171,7 @@ impl Mask {
     ///
     /// # Errors
     /// If a term does not fit these sizes.
-    pub fn to_dense(
-        &self,
-        batch: usize,
-        heads: usize,
-        queries: usize,
-        keys: usize,
-        device: &Device,
-    ) -> Result<Tensor> {
+    pub fn to_dense(&self, batch: usize, heads: usize, queries: usize, keys: usize, device: &Device) -> Result<Tensor> {
         let pairs = Pairs { batch, heads, queries, keys };
         self.check("Mask::to_dense", pairs)?;
         match self.seen(pairs, device)? {

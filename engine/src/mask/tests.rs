@@ -80,8 +80,12 @@ fn rows_tiles_and_ranges_are_those_of_the_dense_mask() {
     let mut draw = Draw(Philox::new(5, 0));
     let (mut empty, mut full) = (0, 0);
     for _ in 0..400 {
-        let pairs =
-            Pairs { batch: 1 + draw.below(3), heads: 1 + draw.below(3), queries: 1 + draw.below(150), keys: 1 + draw.below(150) };
+        let pairs = Pairs {
+            batch: 1 + draw.below(3),
+            heads: 1 + draw.below(3),
+            queries: 1 + draw.below(150),
+            keys: 1 + draw.below(150),
+        };
         let mut mask = draw.mask(pairs);
         for _ in 0..draw.below(3) {
             mask = mask.and(draw.mask(pairs));
@@ -116,9 +120,15 @@ fn rows_tiles_and_ranges_are_those_of_the_dense_mask() {
                 full += usize::from(tile == Tile::Full);
                 let (of_rows, of_columns) = (words.keys_of(b, &rows), words.queries_of(b, &columns));
                 let inside = |(i, j): (usize, usize)| !seen(b, h, i, j) || of_rows.contains(&j);
-                assert!(rows.clone().flat_map(|i| (0..keys).map(move |j| (i, j))).all(inside), "keys {of_rows:?} of {what}");
+                assert!(
+                    rows.clone().flat_map(|i| (0..keys).map(move |j| (i, j))).all(inside),
+                    "keys {of_rows:?} of {what}"
+                );
                 let inside = |(i, j): (usize, usize)| !seen(b, h, i, j) || of_columns.contains(&i);
-                assert!((0..queries).flat_map(|i| columns.clone().map(move |j| (i, j))).all(inside), "queries {of_columns:?} of {what}");
+                assert!(
+                    (0..queries).flat_map(|i| columns.clone().map(move |j| (i, j))).all(inside),
+                    "queries {of_columns:?} of {what}"
+                );
             }
         }
     }

@@ -108,17 +108,22 @@ impl<'a> Words<'a> {
             SEGMENTS => {
                 let number = self.at(a, of(b) + i);
                 let numbers = &self.words[c as usize + of(d)..];
-                row.iter_mut().zip(keys.clone()).for_each(|(x, j)| *x = if numbers[j] == number && number != PADDING { *x } else { hidden });
+                row.iter_mut()
+                    .zip(keys.clone())
+                    .for_each(|(x, j)| *x = if numbers[j] == number && number != PADDING { *x } else { hidden });
             }
             INTERVALS => {
                 let time = if d > 0 { self.signed(d, of(e) + i) } else { i as i64 + i64::from(e as i32) };
                 let pairs = &self.words[a as usize + of(b) + head * c as usize..];
-                let sees = |j: usize| i64::from(pairs[2 * j] as i32) <= time && time < i64::from(pairs[2 * j + 1] as i32);
+                let sees =
+                    |j: usize| i64::from(pairs[2 * j] as i32) <= time && time < i64::from(pairs[2 * j + 1] as i32);
                 row.iter_mut().zip(keys.clone()).for_each(|(x, j)| *x = if sees(j) { *x } else { hidden });
             }
             _ => {
                 let bits = of(b) + head * c as usize + i / e as usize * d as usize;
-                row.iter_mut().zip(keys.clone()).for_each(|(x, j)| *x = if self.bit(a, bits, j / f as usize) { *x } else { hidden });
+                row.iter_mut()
+                    .zip(keys.clone())
+                    .for_each(|(x, j)| *x = if self.bit(a, bits, j / f as usize) { *x } else { hidden });
             }
         }
     }
@@ -143,9 +148,8 @@ impl<'a> Words<'a> {
     fn term_tile(self, term: Term, batch: usize, head: usize, queries: &Range<usize>, keys: &Range<usize>) -> Tile {
         let [kind, a, b, c, d, e, _, _] = term;
         let row = |stride: u32| batch * stride as usize;
-        let before = |range: &Range<usize>, length: u32| {
-            Tile::of(range.start >= length as usize, range.end <= length as usize)
-        };
+        let before =
+            |range: &Range<usize>, length: u32| Tile::of(range.start >= length as usize, range.end <= length as usize);
         match kind {
             KEY_LENGTHS => before(keys, self.at(a, row(b))),
             QUERY_LENGTHS => before(queries, self.at(a, row(b))),
@@ -155,13 +159,13 @@ impl<'a> Words<'a> {
                 let (low, high) = (i64::from(a as i32), i64::from(b as i32));
                 let band = Tile::of(least > high || most < low, low <= least && most <= high);
                 let first = if c > 0 { before(keys, self.at(c, row(d))) } else { Tile::Empty };
-                Tile::of(
-                    band == Tile::Empty && first == Tile::Empty,
-                    band == Tile::Full || first == Tile::Full,
-                )
+                Tile::of(band == Tile::Empty && first == Tile::Empty, band == Tile::Full || first == Tile::Full)
             }
             SEGMENTS => {
-                let (q, k) = (self.least_and_most(a, row(b), self.queries, queries), self.least_and_most(c, row(d), self.keys, keys));
+                let (q, k) = (
+                    self.least_and_most(a, row(b), self.queries, queries),
+                    self.least_and_most(c, row(d), self.keys, keys),
+                );
                 let one = q.0 == q.1 && k.0 == k.1 && q.0 == k.0 && q.0 != PADDING;
                 Tile::of(q.1 < k.0 || k.1 < q.0, one)
             }

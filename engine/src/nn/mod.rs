@@ -10,6 +10,7 @@ pub mod loss;
 mod module;
 mod norm;
 mod param;
+mod position;
 
 pub use attention::{MultiHeadAttention, join_heads, split_heads};
 pub use build::Build;
@@ -20,3 +21,4 @@ pub use linear::Linear;
 pub use module::{LoadReport, Mode, Module, Visitor};
 pub use norm::{LayerNorm, RmsNorm};
 pub use param::Param;
+pub use position::{alibi, alibi_slopes, relative_bias, relative_bucket};

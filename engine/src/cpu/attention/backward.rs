@@ -6,8 +6,8 @@
 
 use std::ops::Range;
 
-use super::product::{Matrix, product};
 use super::forward::weight;
+use super::product::{Matrix, product};
 use super::{Block, COLUMNS, Context, Heads, ROWS, pieces};
 use crate::cpu::Float;
 use crate::cpu::parallel::{collect, fill_rows};
@@ -176,7 +176,14 @@ impl<T: Float> Backward<'_, T> {
         let in_task = block.keys.start - keys.start;
         if self.wants.key_value {
             let dv = &mut part.value[in_task * plan.value_dim..];
-            product(dv, [columns, plan.value_dim, rows], Matrix::dense(weights, columns).transposed(), d_out, 1.0, true);
+            product(
+                dv,
+                [columns, plan.value_dim, rows],
+                Matrix::dense(weights, columns).transposed(),
+                d_out,
+                1.0,
+                true,
+            );
         }
         self.bias(block, keys, head, part, grads);
         if plan.softcap.is_some() {

@@ -54,7 +54,8 @@ fn rows<T: Float>(
         let scores = &mut scores[..queries.len() * keys.len()];
         context.scores(&block, tile, scores, None);
         let of_rows = running.iter_mut().zip(out.chunks_exact_mut(width));
-        for ((i, row), ((highest, total), out)) in queries.clone().zip(scores.chunks_exact_mut(keys.len())).zip(of_rows) {
+        for ((i, row), ((highest, total), out)) in queries.clone().zip(scores.chunks_exact_mut(keys.len())).zip(of_rows)
+        {
             let most = highest.max(crate::cpu::softmax::max(row));
             if most == T::neg_infinity() {
                 row.fill(T::zero());

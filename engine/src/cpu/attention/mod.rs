@@ -115,8 +115,18 @@ impl<'a, T: Float> Context<'a, T> {
     /// the softcap.
     fn scores(&self, block: &Block, tile: Tile, scores: &mut [T], mut slopes: Option<&mut [T]>) {
         let Block { batch, head, ref queries, ref keys } = *block;
-        let (q, k) = (self.query.matrix(batch, head, queries.start), self.key.matrix(batch, head / self.plan.group(), keys.start));
-        product::product(scores, [queries.len(), keys.len(), self.plan.head_dim], q, k.transposed(), self.plan.scale, false);
+        let (q, k) = (
+            self.query.matrix(batch, head, queries.start),
+            self.key.matrix(batch, head / self.plan.group(), keys.start),
+        );
+        product::product(
+            scores,
+            [queries.len(), keys.len(), self.plan.head_dim],
+            q,
+            k.transposed(),
+            self.plan.scale,
+            false,
+        );
         for (i, (at, row)) in queries.clone().zip(scores.chunks_exact_mut(keys.len()).enumerate()) {
             if let Some(cap) = self.plan.softcap {
                 let (cap, inverse) = (T::of(cap), T::of(1.0 / cap));

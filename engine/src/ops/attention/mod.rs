@@ -156,11 +156,19 @@ pub(crate) fn attention(query: &Tensor, key: &Tensor, value: &Tensor, options: &
         };
         let d_out = d_out.detach();
         let (grads, delta) = match d_out.device().kind() {
-            Kind::Cpu(_) => cpu::backward(op, &operands.wide()?, &plan, &wide(&saved)?, &log_sums, &wide(&d_out)?, wants)?,
+            Kind::Cpu(_) => {
+                cpu::backward(op, &operands.wide()?, &plan, &wide(&saved)?, &log_sums, &wide(&d_out)?, wants)?
+            }
             Kind::Gpu(_) => kernels::backward(op, &operands, &plan, &saved, &log_sums, &d_out, wants)?,
         };
         let mut all = vec![None; needs.len()];
-        for (at, grad) in [(Some(0), grads.query), (Some(1), grads.key), (Some(2), grads.value), (bias, grads.bias), (relative, grads.relative)] {
+        for (at, grad) in [
+            (Some(0), grads.query),
+            (Some(1), grads.key),
+            (Some(2), grads.value),
+            (bias, grads.bias),
+            (relative, grads.relative),
+        ] {
             if let (Some(at), Some(grad)) = (at.filter(|&at| needs[at]), grad) {
                 all[at] = Some(narrowed(&grad.sum_to(&shapes[at])?, dtype)?);
             }
