@@ -181,7 +181,7 @@ proptest! {
 
 // Fewer: each compiles kernels of its own.
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(6))]
+    #![proptest_config(ProptestConfig::with_cases(4))]
     #[test]
     fn fused_is_composed_on_gpus(seed in any::<u64>()) {
         for device in [gpu(), portable_gpu()].into_iter().flatten() {
@@ -194,9 +194,9 @@ proptest! {
 #[test]
 fn devices_agree() {
     let case = Case { terms: vec![0, 8], bias: Some([true, false, true]), sinks: true, ..Case::draw(7, false) };
-    same_on_devices_within(8.0, "attention", &case.inputs(), |x| case.fused(x));
+    same_on_devices_within(16.0, "attention", &case.inputs(), |x| case.fused(x));
     let case = Case { terms: vec![4], bias: None, relative: true, ..Case::draw(8, false) };
-    same_on_devices_within(8.0, "attention", &case.inputs(), |x| case.fused(x));
+    same_on_devices_within(16.0, "attention", &case.inputs(), |x| case.fused(x));
 }
 
 #[test]
