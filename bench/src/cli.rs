@@ -5,7 +5,12 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use wgrad::Device;
 
+use crate::compare::{self, CompareArgs};
+use crate::cost::{self, CostArgs};
+use crate::ladder::{self, LadderArgs};
 use crate::params::Params;
+use crate::plot::{self, PlotArgs};
+use crate::suite::{self, SuiteArgs};
 use crate::versus::{self, VersusArgs};
 use crate::workload::{self, Run};
 use crate::{Error, Result};
@@ -22,6 +27,11 @@ struct Cli {
 enum Command {
     Run(RunArgs),
     Versus(VersusArgs),
+    Suite(SuiteArgs),
+    Compare(CompareArgs),
+    Ladder(LadderArgs),
+    Cost(CostArgs),
+    Plot(PlotArgs),
 }
 
 /// Run one workload and print one line of JSON.
@@ -54,6 +64,11 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Run(args) => run(&args),
         Command::Versus(args) => versus::run(&args),
+        Command::Suite(args) => suite::run(&args),
+        Command::Compare(args) => compare::run(&args),
+        Command::Ladder(args) => ladder::run(&args),
+        Command::Cost(args) => cost::run(&args),
+        Command::Plot(args) => plot::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

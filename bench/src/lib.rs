@@ -2,12 +2,17 @@
 
 mod check;
 pub mod cli;
-mod cpu_limits;
+mod compare;
+mod cost;
 mod error;
-pub mod limits;
+mod ladder;
+mod list;
 pub mod measure;
 pub mod params;
+mod plot;
 pub mod record;
+pub mod report;
+mod suite;
 mod versus;
 pub mod workload;
 

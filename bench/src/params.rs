@@ -1,7 +1,5 @@
 //! `key=value` arguments of a run.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value};
 
 use crate::{Error, Result};
@@ -9,7 +7,8 @@ use crate::{Error, Result};
 /// Keys and values as given, and those that a workload has asked for, with its defaults.
 #[derive(Debug, Clone, Default)]
 pub struct Params {
-    given: BTreeMap<String, String>,
+    /// In the order in which they came.
+    given: Vec<(String, String)>,
     used: Map<String, Value>,
 }
 
@@ -19,26 +18,28 @@ impl Params {
     /// # Errors
     /// If a word has no `=`, or a key comes twice.
     pub fn parse<S: AsRef<str>>(words: &[S]) -> Result<Self> {
-        let mut given = BTreeMap::new();
+        let mut given: Vec<(String, String)> = Vec::new();
         for word in words.iter().map(AsRef::as_ref) {
             let Some((key, value)) = word.split_once('=').filter(|(key, _)| !key.is_empty()) else {
                 return Err(Error::new(format!("expected key=value, got {word:?}")));
             };
-            if given.insert(key.to_string(), value.to_string()).is_some() {
+            if given.iter().any(|(known, _)| known == key) {
                 return Err(Error::new(format!("key {key} is given twice")));
             }
+            given.push((key.to_string(), value.to_string()));
         }
         Ok(Params { given, used: Map::new() })
     }
 
-    /// The words again, in the order of their keys.
+    /// The words again.
     pub fn words(&self) -> Vec<String> {
         self.given.iter().map(|(key, value)| format!("{key}={value}")).collect()
     }
 
     /// Takes a key out that concerns the run and not the workload, such as `iters`.
     pub fn take(&mut self, key: &str) -> Option<String> {
-        self.given.remove(key)
+        let place = self.given.iter().position(|(known, _)| known == key)?;
+        Some(self.given.remove(place).1)
     }
 
     /// Takes out a whole number of the run, if it is given.
@@ -59,7 +60,10 @@ impl Params {
 
     /// Sets a key, in place of what was given.
     pub fn set(&mut self, key: &str, value: impl ToString) {
-        self.given.insert(key.to_string(), value.to_string());
+        match self.given.iter_mut().find(|(known, _)| known == key) {
+            Some((_, given)) => *given = value.to_string(),
+            None => self.given.push((key.to_string(), value.to_string())),
+        }
     }
 
     /// A size of the workload, from 1 on.
@@ -104,9 +108,9 @@ impl Params {
     /// # Errors
     /// If a key is left over that the workload does not know.
     pub fn finish(self, workload: &str) -> Result<Map<String, Value>> {
-        match self.given.keys().next() {
+        match self.given.first() {
             None => Ok(self.used),
-            Some(key) => {
+            Some((key, _)) => {
                 let known: Vec<&str> = self.used.keys().map(String::as_str).collect();
                 Err(Error::new(format!("{workload} has no key {key}; its keys are {}", known.join(", "))))
             }

@@ -58,14 +58,19 @@ impl Record {
     }
 }
 
+/// Sizes in the order in which one names them.
+const ORDER: [&str; 14] = ["b", "h", "m", "n", "k", "rows", "l", "d", "dh", "layers", "vocab", "op", "over", "causal"];
+
 /// `matmul b=1 m=512 n=512 k=512 dtype=f32`.
 pub fn title(workload: &str, params: &Map<String, Value>) -> String {
-    let mut text = workload.to_string();
-    for (key, value) in params {
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_string);
-        text += &format!(" {key}={value}");
-    }
-    text
+    let rank = |key: &str| ORDER.iter().position(|known| *known == key).unwrap_or(ORDER.len());
+    let mut all: Vec<_> = params.iter().collect();
+    all.sort_by_key(|(key, _)| rank(key));
+    let word = |(key, value): (&String, &Value)| match value.as_str() {
+        Some(text) => format!(" {key}={text}"),
+        None => format!(" {key}={value}"),
+    };
+    workload.to_string() + &all.into_iter().map(word).collect::<String>()
 }
 
 impl fmt::Display for Record {
@@ -98,6 +103,8 @@ mod tests {
         );
         assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);
         assert_eq!(record.title(), "dispatch n=1000");
+        let product = serde_json::json!({ "b": 1, "dtype": "f32", "k": 3, "m": 4, "n": 5 });
+        assert_eq!(title("matmul", product.as_object().unwrap()), "matmul b=1 m=4 n=5 k=3 dtype=f32");
     }
 
     #[test]

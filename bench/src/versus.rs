@@ -1,5 +1,7 @@
 //! Ours and another engine's, alternately on the same work.
 
+mod table;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,8 +17,9 @@ use crate::{Error, Result, cli};
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub struct VersusArgs {
-    /// The workload.
-    workload: String,
+    /// The workload, unless a list is given.
+    #[arg(required_unless_present = "list")]
+    workload: Option<String>,
     /// Its sizes, and device=, iters= (10), warmup= (3).
     #[arg(value_name = "KEY=VALUE")]
     params: Vec<String>,
@@ -29,18 +32,29 @@ pub struct VersusArgs {
     /// Rounds of ours and theirs; each counts with its fastest run.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Print one line of JSON instead.
+    /// Print lines of JSON.
     #[arg(long)]
     json: bool,
+    /// Files of workloads, a line each, with `against=` and `target=`, such as bench/lists/cpu.txt.
+    #[arg(long, value_name = "FILE", conflicts_with = "workload")]
+    list: Vec<PathBuf>,
+    /// Only the lines that contain this text.
+    #[arg(long, requires = "list")]
+    filter: Option<String>,
+    /// Write the list's table as Markdown.
+    #[arg(long, value_name = "FILE.md", requires = "list")]
+    out: Option<PathBuf>,
 }
 
 const HELP: &str = "Examples:
   wgrad-bench versus matmul m=512 n=512 k=512 device=cpu --peer PEERS --against candle
   wgrad-bench versus softmax device=software --peer PEERS --against burn
-  wgrad-bench versus attention_bwd device=gpu --peer bench/peers/torch_bench.py --against torch
+  wgrad-bench versus attention_bwd device=gpu --peer bench/peers/torch_bench.py
+  wgrad-bench versus --list bench/lists/cpu.txt --peer PEERS --out bench/results/cpu.md
 For burn, device=software becomes its software adapter; candle runs on the CPU; torch takes cpu or gpu.";
 
 /// What a comparison gave.
+#[derive(Debug, Clone)]
 pub struct Outcome {
     /// Our record of the first round, whose results were checked.
     pub ours: Record,
@@ -62,13 +76,23 @@ impl Outcome {
 /// Does what the arguments say.
 ///
 /// # Errors
-/// If one of the two fails.
+/// If one of the two fails. In a list, a peer that lacks a workload is noted in the table instead.
 pub fn run(args: &VersusArgs) -> Result<()> {
+    if !args.list.is_empty() {
+        return table::run(args);
+    }
     let params = Params::parse(&args.params)?;
-    let device = params.clone().take("device");
-    let against = args.against.clone().unwrap_or_else(|| default_peer(&args.peer, device.as_deref()).to_string());
-    let outcome = alternate(&args.workload, &params, &args.peer, &against, args.rounds)?;
-    let Outcome { ours, ours_ms, theirs_ms, ratios } = &outcome;
+    let against = engine(args, params.clone().take("device").as_deref());
+    let workload = args.workload.as_deref().unwrap_or_default();
+    show(args, &against, &alternate(workload, &params, &args.peer, &against, args.rounds)?)
+}
+
+fn engine(args: &VersusArgs, device: Option<&str>) -> String {
+    args.against.clone().unwrap_or_else(|| default_peer(&args.peer, device).to_string())
+}
+
+fn show(args: &VersusArgs, against: &str, outcome: &Outcome) -> Result<()> {
+    let Outcome { ours, ours_ms, theirs_ms, ratios } = outcome;
     if args.json {
         let line = serde_json::json!({
             "workload": ours.workload, "params": ours.params, "device": ours.device, "against": against,
@@ -189,7 +213,7 @@ mod tests {
     #[test]
     fn words_for_the_peer() {
         let words = |words: &[&str], against| for_peer(&Params::parse(words).unwrap(), against).words();
-        assert_eq!(words(&["m=4", "device=software", "check=0"], "burn"), ["device=cpu", "m=4"]);
+        assert_eq!(words(&["m=4", "device=software", "check=0"], "burn"), ["m=4", "device=cpu"]);
         assert_eq!(words(&["device=gpu:1"], "burn"), ["device=gpu"]);
         assert_eq!(words(&[], "candle"), ["device=cpu"]);
         assert_eq!(words(&["iters=2"], "burn"), ["iters=2"]);

@@ -162,10 +162,17 @@ fn kill_it(mut child: Child) -> String {
 fn resumed_runs_continue_bit_for_bit() {
     let folder = folder_with_text();
     let text = path(&folder, "text.txt");
-    let (whole, parts) = (path(&folder, "whole"), path(&folder, "parts"));
-    let save = ["--save-every", "5"];
-    succeed(&[small(&text, &whole, "20"), save.to_vec()].concat());
-    let mut child = wgrad(&[small(&text, &parts, "20"), save.to_vec()].concat())
+    for precision in ["f32", "f16", "bf16"] {
+        resumes(&folder, &text, precision);
+    }
+}
+
+fn resumes(folder: &TempDir, text: &str, precision: &str) {
+    let path = |name: &str| path(folder, &format!("{name}-{precision}"));
+    let (whole, parts) = (path("whole"), path("parts"));
+    let save = ["--save-every", "5", "--precision", precision];
+    succeed(&[small(text, &whole, "20"), save.to_vec()].concat());
+    let mut child = wgrad(&[small(text, &parts, "20"), save.to_vec()].concat())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -178,7 +185,23 @@ fn resumed_runs_continue_bit_for_bit() {
     child.wait().unwrap();
     succeed(&["train", "--resume", &parts]);
     let model = |run: &str| fs::read(Path::new(run).join("model.safetensors")).unwrap();
-    assert!(model(&whole) == model(&parts), "the weights differ");
+    assert!(model(&whole) == model(&parts), "the weights of {precision} differ");
+}
+
+/// Half precision ends within a few percent of the loss of f32.
+#[test]
+fn halves_learn_as_well() {
+    let folder = folder_with_text();
+    let text = path(&folder, "text.txt");
+    let losses = ["f32", "f16", "bf16"].map(|precision| {
+        let out = path(&folder, precision);
+        succeed(&[small(&text, &out, "200"), vec!["--precision", precision]].concat());
+        let summary = json(&Path::new(&out).join("summary.json"));
+        assert!(summary["loss_last"].as_f64() < summary["loss_first"].as_f64().map(|first| 0.8 * first), "{summary}");
+        summary["held_out_loss"].as_f64().unwrap()
+    });
+    let [single, halves @ ..] = losses;
+    assert!(halves.iter().all(|loss| (loss / single - 1.0).abs() < 0.05), "{losses:?}");
 }
 
 fn has_checkpoint(run: &Path) -> bool {

@@ -11,6 +11,7 @@ mod module;
 mod norm;
 mod param;
 mod position;
+mod precision;
 
 pub use attention::{MultiHeadAttention, join_heads, split_heads};
 pub use build::Build;
@@ -22,3 +23,4 @@ pub use module::{LoadReport, Mode, Module, Visitor};
 pub use norm::{LayerNorm, RmsNorm};
 pub use param::Param;
 pub use position::{alibi, alibi_slopes, relative_bias, relative_bucket};
+pub use precision::Precision;

@@ -9,9 +9,9 @@ use std::fmt;
 use std::time::Duration;
 
 #[cfg(not(target_arch = "wasm32"))]
-use std::time::Instant;
+pub(crate) use std::time::Instant;
 #[cfg(target_arch = "wasm32")]
-use web_time::Instant;
+pub(crate) use web_time::Instant;
 
 pub(crate) use host::{begun, made, operations, touched};
 pub use rates::Rates;

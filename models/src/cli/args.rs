@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
-use clap::{Args, FromArgMatches, Subcommand, ValueEnum};
+use clap::{Args, FromArgMatches, Subcommand};
+use wgrad::nn::Precision;
 
 const TRAIN_EXAMPLES: &str = "Examples:
   wgrad train                                  learn wgrad's own sources
@@ -35,7 +36,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Go on with the run in this folder, from its last checkpoint and with its settings
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["out", "text", "seed", "vocab", "dtype", "shape"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["out", "text", "seed", "vocab", "precision", "shape"])]
     pub resume: Option<PathBuf>,
     /// Training steps; what of --steps and --seconds is reached first ends the run
     #[arg(long, value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
@@ -58,9 +59,9 @@ pub struct TrainArgs {
     /// Seed of the initial parameters, of the order of the text and of the masks
     #[arg(long, default_value = "0")]
     pub seed: u64,
-    /// Storage type of parameters and activations; sums are always f32
-    #[arg(long, value_enum, default_value = "f32")]
-    pub dtype: DTypeArg,
+    /// What parameters and activations are stored in: f32, f16 (with scaled losses) or bf16; sums and master weights are f32
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    pub precision: Precision,
     /// Profile one step late in the run: prints the time of each kernel, and writes a trace for chrome://tracing or Perfetto
     #[arg(long, value_name = "FILE")]
     pub profile: Option<PathBuf>,
@@ -192,27 +193,6 @@ pub struct SystemsRunArgs {
     /// Where it runs
     #[command(flatten)]
     pub device: DeviceArgs,
-}
-
-/// Storage types that training takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum DTypeArg {
-    /// 32-bit floats.
-    F32,
-    /// 16-bit floats, with loss scaling.
-    F16,
-    /// 16-bit floats with the range of f32.
-    Bf16,
-}
-
-impl From<DTypeArg> for wgrad::DType {
-    fn from(dtype: DTypeArg) -> Self {
-        match dtype {
-            DTypeArg::F32 => wgrad::DType::F32,
-            DTypeArg::F16 => wgrad::DType::F16,
-            DTypeArg::Bf16 => wgrad::DType::BF16,
-        }
-    }
 }
 
 fn size(least: u64, most: u64) -> RangedU64ValueParser<usize> {

@@ -103,10 +103,11 @@ mod tests {
         };
         let defaults = parse("train").unwrap();
         assert_eq!((defaults.shape.hidden % defaults.shape.heads, defaults.text.len()), (0, 0));
-        let own = parse("train --text a b --lr 3e-4 --seconds 60 --dtype bf16").unwrap();
+        let own = parse("train --text a b --lr 3e-4 --seconds 60 --precision bf16").unwrap();
         assert_eq!((own.text.len(), own.lr, own.seconds), (2, 3e-4, Some(60)));
         assert!(parse("train --resume runs/a --steps 10").is_ok());
-        for line in ["--lr 0", "--lr x", "--batch 0", "--vocab 3", "--resume a --hidden 64", "--steps 0", "--dtype f8"]
+        for line in
+            ["--lr 0", "--lr x", "--batch 0", "--vocab 3", "--resume a --hidden 64", "--steps 0", "--precision f8"]
         {
             let code = parse(&format!("train {line}")).unwrap_err().exit_code();
             assert_eq!(code, 2, "{line}");

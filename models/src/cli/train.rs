@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::args::{DTypeArg, TrainArgs};
+use super::args::TrainArgs;
 use crate::train::{Settings, train};
 use crate::{Error, Result};
 
@@ -65,11 +65,6 @@ fn fresh(args: &TrainArgs) -> Result<Settings> {
         heads: shape.heads,
         lr: f64::from(args.lr),
         seed: args.seed,
-        dtype: match args.dtype {
-            DTypeArg::F32 => "f32",
-            DTypeArg::F16 => "f16",
-            DTypeArg::Bf16 => "bf16",
-        }
-        .into(),
+        precision: args.precision.to_string(),
     })
 }

@@ -28,17 +28,17 @@ pub struct History {
 
 impl History {
     /// Reads what waits on the device; the last of it belongs to `step`.
-    pub(super) fn take(&mut self, pending: &mut Vec<Pending>, step: u64) -> Result<()> {
-        let first = step + 1 - pending.len() as u64;
-        for (step, waiting) in (first..).zip(pending.drain(..)) {
-            let loss = waiting.loss.item()?;
+    pub(super) fn take(&mut self, pending: &mut Pending, step: u64) -> Result<()> {
+        let steps = pending.take()?;
+        let first = step + 1 - steps.len() as u64;
+        for (step, (loss, hits, count)) in (first..).zip(steps) {
             if !loss.is_finite() {
                 return Err(crate::Error::argument(
                     "lr",
                     format!("the loss is {loss} at step {step}: try a lower rate"),
                 ));
             }
-            let accuracy = waiting.hits.item()? / waiting.count.max(1) as f64;
+            let accuracy = hits / count.max(1) as f64;
             self.train.push(Point { step, loss, accuracy });
         }
         Ok(())

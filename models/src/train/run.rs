@@ -7,7 +7,7 @@ use serde_json::json;
 use wgrad::io::{Checkpoint, Snapshot};
 use wgrad::nn::Module;
 use wgrad::optim::{Adam, Decay, Group, LossScaler, Optimizer, Rule, Schedule};
-use wgrad::{DType, Device, Profile, Tensor};
+use wgrad::{Device, Meter, Profile};
 
 use super::evaluate::{Score, Targets, score};
 use super::history::{History, Point};
@@ -74,12 +74,13 @@ pub fn run(
     }
     let special = text.tokenizer.special();
     device.set_seed(settings.seed);
+    let precision = settings.precision()?;
     let config = settings.model(text.tokenizer.vocab_size(), special.pad);
-    let model = BertForMaskedLm::new(&config, settings.dtype()?, device)?;
+    let model = BertForMaskedLm::new(&config, precision.dtype(), device)?;
     model.start_positions(small_positions(settings.hidden, settings.length))?;
     let rule = Rule::AdamW(Adam { beta1: 0.9, beta2: 0.98, eps: 1e-6, weight_decay: 0.01 });
     let mut optimizer = Optimizer::new(rule, settings.lr, Group::of(&model))?.with_max_norm(MAX_NORM)?;
-    let mut scaler = (settings.dtype()? == DType::F16).then(LossScaler::default);
+    let mut scaler = precision.scaler();
     let bert = Mlm::bert(special.mask, text.tokenizer.vocab_size());
     let mlm = Mlm { rate: Rate::Constant(TRAIN_RATE), ..bert.clone() };
     let held_out = text.held_out.fixed_batches(&bert, settings.batch, HELD_OUT_ROWS, settings.seed)?;
@@ -100,7 +101,7 @@ pub fn run(
     let limit = Limit { steps: settings.steps, time: settings.seconds.map(Duration::from_secs) };
     let schedule = Course::new(settings);
     let mut progress = Progress::new(limit, state.step);
-    let mut pending = Vec::new();
+    let mut pending = Pending::new(device)?;
     let mut saved = None;
     let mut profile = None;
     let first = state.step;
@@ -111,18 +112,17 @@ pub fn run(
         let batch = loader.next_batch(state.step)?;
         let report = (state.step + 1) % REPORT_EVERY == 0;
         optimizer.set_learning_rate(schedule.lr(state.step, state.seconds))?;
-        let mut once = || step(&model, &mut optimizer, scaler.as_mut(), &batch, device);
-        let left = match trace.take_if(|_| schedule.is_late(state.step, state.seconds)) {
+        let mut once = || step(&model, &mut optimizer, scaler.as_mut(), &batch, device, &mut pending);
+        match trace.take_if(|_| schedule.is_late(state.step, state.seconds)) {
             None => once()?,
             Some(file) => {
                 device.rates()?;
-                let (left, seen) = device.profile(once)?;
+                let (done, seen) = device.profile(once)?;
                 seen.save_trace(file)?;
                 profile = Some(seen);
-                left?
+                done?;
             }
-        };
-        pending.push(left);
+        }
         state.step += 1;
         state.seconds = before + begun.elapsed().as_secs_f64();
         let save = state.step % settings.save_every == 0;
@@ -165,11 +165,25 @@ pub fn run(
     })
 }
 
-/// What one step leaves on the device until it is read.
+/// What steps leave on the device until it is read.
 pub(super) struct Pending {
-    pub loss: Tensor,
-    pub hits: Tensor,
-    pub count: usize,
+    /// Loss and hits of each step.
+    scalars: Meter,
+    /// How many labels each step had.
+    counts: Vec<usize>,
+}
+
+impl Pending {
+    fn new(device: &Device) -> Result<Self> {
+        Ok(Pending { scalars: Meter::new(device, 2 * REPORT_EVERY as usize)?, counts: Vec::new() })
+    }
+
+    /// Waits, and takes out loss, hits and labels of each step.
+    pub fn take(&mut self) -> Result<Vec<(f64, f64, usize)>> {
+        let scalars = self.scalars.take()?;
+        let steps = scalars.chunks_exact(2).zip(self.counts.drain(..));
+        Ok(steps.map(|(pair, count)| (pair[0], pair[1], count)).collect())
+    }
 }
 
 /// One training step: forward, backward, update.
@@ -179,7 +193,8 @@ fn step(
     scaler: Option<&mut LossScaler>,
     batch: &Batch,
     device: &Device,
-) -> Result<Pending> {
+    pending: &mut Pending,
+) -> Result<()> {
     let targets = Targets::new(batch, device)?;
     let logits = targets.logits(model)?;
     let loss = BertForMaskedLm::loss(&logits, &targets.labels)?;
@@ -189,7 +204,10 @@ fn step(
         None => optimizer.step(&loss.backward()?)?,
         Some(scaler) => optimizer.step_scaled(&scaler.backward(&loss)?, scaler)?,
     };
-    Ok(Pending { loss: loss.detach(), hits, count: targets.count })
+    pending.scalars.push(&loss)?;
+    pending.scalars.push(&hits)?;
+    pending.counts.push(targets.count);
+    Ok(())
 }
 
 /// The learning rate along a run that ends by steps or by time.

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use wgrad::DType;
 use wgrad::nn::Init;
+use wgrad::nn::Precision;
 
 use crate::zoo::bert::BertConfig;
 use crate::{Error, Result, fsx};
@@ -39,8 +39,9 @@ pub struct Settings {
     pub lr: f64,
     /// Seed of weights, order and masks.
     pub seed: u64,
-    /// Storage type of the parameters: f32, f16 or bf16.
-    pub dtype: String,
+    /// f32, f16 or bf16.
+    #[serde(alias = "dtype")]
+    pub precision: String,
 }
 
 impl Settings {
@@ -49,17 +50,12 @@ impl Settings {
         folder.join(FILE).exists()
     }
 
-    /// The storage type of the parameters.
+    /// The precision of the training.
     ///
     /// # Errors
     /// If it is none of f32, f16 and bf16.
-    pub fn dtype(&self) -> Result<DType> {
-        match self.dtype.as_str() {
-            "f32" => Ok(DType::F32),
-            "f16" => Ok(DType::F16),
-            "bf16" => Ok(DType::BF16),
-            other => Err(Error::config(format!("dtype {other:?} is none of f32, f16, bf16"))),
-        }
+    pub fn precision(&self) -> Result<Precision> {
+        Ok(self.precision.parse()?)
     }
 
     /// Reads the settings of a run.

@@ -12,9 +12,6 @@ use super::{Gpu, lock};
 use crate::device::unique_id;
 use crate::{Error, Result};
 
-/// Bytes that one upload hands to the driver before it waits for them: it holds a copy of them until then.
-const UPLOAD_CHUNK: usize = 64 << 20;
-
 /// Memory of one tensor. Dropping it returns the memory to the pool at once.
 pub(crate) struct GpuBuffer {
     pool: Arc<Pool>,
@@ -73,39 +70,6 @@ impl Gpu {
         self.pool.guard(Guarded { op, physical: whole.physical.clone(), end, serial: unique_id() });
         whole.bytes = bytes;
         Ok(Arc::new(whole))
-    }
-
-    /// Memory that holds a copy of `bytes`, zeros up to the next multiple of 4.
-    pub fn upload(self: &Arc<Self>, op: &'static str, bytes: &[u8]) -> Result<Arc<GpuBuffer>> {
-        let buffer = self.alloc(op, bytes.len() as u64)?;
-        let mut stream = lock(&self.stream);
-        // The write goes ahead of all that is not yet submitted, which may still read what the recycled memory held before.
-        if buffer.physical.is_used_in(stream.batch()) {
-            stream.submit(self);
-        }
-        let whole = bytes.len() & !3;
-        let written = caught(&self.device, || {
-            let mut offset = 0;
-            for chunk in bytes[..whole].chunks(UPLOAD_CHUNK) {
-                if offset > 0 {
-                    self.queue.submit([]);
-                    self.wait();
-                }
-                self.queue.write_buffer(buffer.raw(), offset, chunk);
-                offset += chunk.len() as u64;
-            }
-            if whole < bytes.len() {
-                let mut word = [0; 4];
-                word[..bytes.len() - whole].copy_from_slice(&bytes[whole..]);
-                self.queue.write_buffer(buffer.raw(), offset, &word);
-            }
-        });
-        drop(stream);
-        match written {
-            Ok(()) => Ok(buffer),
-            Err(wgpu::Error::OutOfMemory { .. }) => Err(self.out_of_memory(op, bytes.len() as u64)),
-            Err(error) => Err(kernel_error(op, &error)),
-        }
     }
 
     /// A buffer from the pool, or a new one; when neither is to be had, frees what is free and tries once more.

@@ -18,6 +18,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod timing;
+mod upload;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -39,7 +40,7 @@ pub(crate) struct Gpu {
     status: Arc<status::Status>,
     pool: Arc<pool::Pool>,
     stream: Mutex<stream::Stream>,
-    staging: Mutex<Vec<wgpu::Buffer>>,
+    staging: Mutex<read::Staging>,
     faults: Mutex<fault::Faults>,
 }
 
@@ -87,6 +88,7 @@ impl Gpu {
     pub fn memory(&self) -> MemoryStats {
         let mut stats = self.pool.stats();
         lock(&self.stream).count(&mut stats);
+        lock(&self.staging).count(&mut stats);
         stats
     }
 

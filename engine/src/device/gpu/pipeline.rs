@@ -10,6 +10,7 @@ use super::source::{ParamsIn, specialise};
 use super::status::{caught, kernel_error};
 use super::stream::{Bind, Launch};
 use super::{Gpu, GpuOptions};
+use crate::profile::Instant;
 use crate::{Error, Result};
 
 /// Bytes of one slot of the uniform ring: the alignment of dynamic offsets that every device accepts.
@@ -85,7 +86,9 @@ impl Pipelines {
             return Ok(kernel.clone());
         }
         check(launch, &gpu.caps)?;
+        let begun = Instant::now();
         let kernel = Arc::new(self.compile(gpu, launch, params, writes, module_key)?);
+        log::debug!("kernel {} compiled in {:.1} ms", launch.kernel, begun.elapsed().as_secs_f64() * 1e3);
         self.kernels.insert(self.key.clone().into(), kernel.clone());
         Ok(kernel)
     }

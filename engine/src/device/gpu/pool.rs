@@ -32,6 +32,10 @@ pub struct MemoryStats {
     pub pipelines: u64,
     /// Bind groups created; the other launches found theirs in the cache.
     pub bind_groups_created: u64,
+    /// Buffers created for bytes on their way from or to the host. Like buffers of tensors they are used again.
+    pub staging_buffers: u64,
+    /// How often the host waited for results.
+    pub reads: u64,
 }
 
 /// A buffer of the driver.
@@ -61,7 +65,9 @@ pub(super) struct Guarded {
 
 #[derive(Default)]
 struct State {
-    free: HashMap<u64, Vec<Arc<Physical>>>,
+    /// By size class and number. The lowest number is taken first, so that steps which begin with the same buffers free take the
+    /// same ones, and find their bind groups in the cache.
+    free: HashMap<u64, BTreeMap<u64, Arc<Physical>>>,
     guarded: BTreeMap<u64, Guarded>,
     limit: Option<u64>,
     next_id: u64,
@@ -101,7 +107,7 @@ impl Pool {
     /// A free buffer of `class` bytes.
     pub fn take(&self, class: u64) -> Option<Arc<Physical>> {
         let mut state = lock(&self.0);
-        let physical = state.free.get_mut(&class)?.pop()?;
+        let (_, physical) = state.free.get_mut(&class)?.pop_first()?;
         state.stats.pooled_bytes -= class;
         state.live(class);
         Some(physical)
@@ -137,14 +143,14 @@ impl Pool {
         state.guarded.remove(&physical.id);
         state.stats.live_bytes -= physical.bytes;
         state.stats.pooled_bytes += physical.bytes;
-        state.free.entry(physical.bytes).or_default().push(physical.clone());
+        state.free.entry(physical.bytes).or_default().insert(physical.id, physical.clone());
     }
 
     /// Takes all free buffers out.
     pub fn drain(&self) -> Vec<Arc<Physical>> {
         let mut state = lock(&self.0);
         state.stats.pooled_bytes = 0;
-        state.free.drain().flat_map(|(_, list)| list).collect()
+        state.free.drain().flat_map(|(_, list)| list.into_values()).collect()
     }
 
     /// Whether the pool holds more than a steady load can need: sizes have changed, and the old ones should go.

@@ -7,7 +7,7 @@ use std::task::{Poll, Waker};
 use wgpu::{BufferAsyncError, BufferUsages, MapMode};
 
 use super::fault::FAULT_BYTES;
-use super::pool::Physical;
+use super::pool::{MemoryStats, Physical};
 use super::status::{caught, kernel_error};
 use super::{Gpu, GpuBuffer, lock};
 use crate::{Error, Result};
@@ -16,6 +16,21 @@ use crate::{Error, Result};
 const READ_CHUNK: u64 = 256 << 20;
 /// Staging buffers up to this size are kept for the next read.
 const KEPT_STAGING: u64 = 16 << 20;
+
+/// Buffers that the host reads from.
+#[derive(Default)]
+pub(super) struct Staging {
+    kept: Vec<wgpu::Buffer>,
+    created: u64,
+    reads: u64,
+}
+
+impl Staging {
+    pub fn count(&self, stats: &mut MemoryStats) {
+        stats.staging_buffers += self.created;
+        stats.reads = self.reads;
+    }
+}
 
 impl Gpu {
     /// Waits for all recorded work and copies `bytes` at `offset` to the host.
@@ -86,7 +101,7 @@ impl Gpu {
         };
         staging.unmap();
         if staging.size() <= KEPT_STAGING {
-            lock(&self.staging).push(staging);
+            lock(&self.staging).kept.push(staging);
         }
         self.status.take()?;
         if let Some(note) = fault {
@@ -97,13 +112,15 @@ impl Gpu {
 
     /// A buffer of at least `bytes` that the host can map.
     fn staging(&self, op: &'static str, bytes: u64) -> Result<wgpu::Buffer> {
-        let mut kept = lock(&self.staging);
-        if let Some(index) = kept.iter().position(|buffer| buffer.size() >= bytes) {
-            return Ok(kept.swap_remove(index));
+        let mut staging = lock(&self.staging);
+        staging.reads += 1;
+        if let Some(index) = staging.kept.iter().position(|buffer| buffer.size() >= bytes) {
+            return Ok(staging.kept.swap_remove(index));
         }
         // Smaller ones than what is wanted now are replaced, so that few are kept.
-        kept.pop();
-        drop(kept);
+        staging.kept.pop();
+        staging.created += 1;
+        drop(staging);
         let descriptor = wgpu::BufferDescriptor {
             label: Some(op),
             size: if bytes <= KEPT_STAGING { bytes.max(4096).next_power_of_two() } else { bytes },

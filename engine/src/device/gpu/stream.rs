@@ -11,6 +11,7 @@ use super::pool::MemoryStats;
 use super::source::ParamsIn;
 use super::status::{caught, kernel_error};
 use super::timing::Timing;
+use super::upload::Uploads;
 use super::{Gpu, GpuBuffer, lock};
 use crate::{DType, Error, Result};
 
@@ -112,6 +113,7 @@ pub(super) struct Stream {
     params_buffer: wgpu::Buffer,
     params_group: wgpu::BindGroup,
     running: VecDeque<wgpu::SubmissionIndex>,
+    pub uploads: Uploads,
     /// While somebody profiles.
     pub timing: Option<Timing>,
     dispatches: u64,
@@ -148,6 +150,7 @@ impl Stream {
             params_buffer,
             params_group,
             running: VecDeque::new(),
+            uploads: Uploads::default(),
             timing: None,
             dispatches: 0,
             submits: 0,
@@ -164,6 +167,7 @@ impl Stream {
         stats.submits = self.submits;
         stats.pipelines = self.pipelines.count();
         stats.bind_groups_created = self.bind_groups_created;
+        stats.staging_buffers = self.uploads.created;
     }
 
     pub fn forget_bind_groups(&mut self) {
@@ -263,7 +267,7 @@ impl Stream {
         Ok(group)
     }
 
-    fn submit_if_long(&mut self, gpu: &Gpu) {
+    pub fn submit_if_long(&mut self, gpu: &Gpu) {
         if self.commands >= BATCH || self.groups >= BATCH_GROUPS {
             self.submit(gpu);
         }
@@ -276,6 +280,7 @@ impl Stream {
         if let Some(timing) = &mut self.timing {
             timing.resolve(&gpu.device, &mut encoder);
         }
+        self.uploads.close();
         let submitted = caught(&gpu.device, || {
             if !self.params.is_empty() {
                 // Ordered behind the batches before, which read their own parameters there.
@@ -283,6 +288,7 @@ impl Stream {
             }
             gpu.queue.submit([encoder.finish()])
         });
+        self.uploads.recall();
         self.params.clear();
         match submitted {
             Ok(index) => self.running.push_back(index),
