@@ -33,6 +33,7 @@ pub use meter::Meter;
 pub use ops::attention::AttentionOptions;
 pub use ops::cross_entropy::{CrossEntropy, Reduction};
 pub use ops::join::PadMode;
+pub use ops::linear_attention::LinearAttention;
 pub use profile::{Profile, ProfileRow, Rates};
 pub use storage::Element;
 pub use tensor::Tensor;

@@ -39,6 +39,7 @@ impl Product<'_> {
     /// Runs it on the device of the operands; the result has their dtype. Nothing is recorded.
     fn run(&self) -> Result<Tensor> {
         let dtype = self.a.dtype();
+        self.a.device().expect_room(self.op, self.shape()?.elements(), dtype)?;
         let out = match self.a.device().kind() {
             Kind::Gpu(gpu) => kernels::product(gpu, self)?,
             Kind::Cpu(_) if dtype.is_half() => {

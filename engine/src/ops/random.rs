@@ -61,7 +61,7 @@ impl Noise {
 
 fn draw(op: &'static str, law: Law, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
     let shape = Layout::contiguous(op, shape)?.shape;
-    device.expect_dtype(op, dtype)?;
+    device.expect_room(op, shape.elements(), dtype)?;
     let noise = Noise::new(device.next_draw());
     match device.kind() {
         Kind::Cpu(_) => cpu::draw(op, law, &noise, shape, dtype, device),
