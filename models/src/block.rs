@@ -85,7 +85,7 @@ impl Block {
     /// # Errors
     /// If shapes do not fit.
     pub fn forward(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
-        let options = AttentionOptions { mask: mask.cloned(), ..AttentionOptions::default() };
+        let options = AttentionOptions { mask: mask.cloned().into(), ..AttentionOptions::default() };
         let attended = self.dropout.forward(&self.attention.forward(x, x, &options)?)?;
         let x = self.attention_norm.forward(&x.add(&attended)?)?;
         let inner = self.up.forward_then(&x, &Epilogue::of(self.activation))?;

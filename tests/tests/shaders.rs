@@ -1,5 +1,5 @@
-//! Every kernel in every variant that the engine can ask for: parsed, validated without optional features, inside the limits of
-//! every browser, and translated to SPIR-V, MSL and HLSL.
+//! Every kernel in every variant that the engine can ask for: parsed, validated without optional features (but for subgroups,
+//! in kernels that need them), inside the limits of every browser, and translated to SPIR-V, MSL and HLSL.
 //!
 //! A variant is the element types of the bindings and the way of the parameters. Both follow from the file by the rules
 //! of `shaders/README.md`: a binding with accessors can hold f32, f16 or bf16, one of an alias also the integers that the alias
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use naga::back::{hlsl, msl, pipeline_constants, spv};
 use naga::proc::Layouter;
-use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ShaderStage};
 use wgrad::{DType, shader_source};
 
@@ -136,13 +136,14 @@ fn check(kernel: &str, elems: &[(&str, DType)], immediates: bool) -> Result<(), 
     // Packing halves is in core WGSL; only downlevel devices lack it.
     let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     capabilities.set(Capabilities::IMMEDIATES, immediates);
-    // Two kernels need more than a browser has, and each has a portable one beside it.
-    let subgroups = kernel == "matmul/lanes";
-    let matrix_units = kernel == "matmul/coop";
-    capabilities.set(Capabilities::SUBGROUP, subgroups || matrix_units);
+    // A kernel that speaks of subgroups, or of matrix units, is chosen only where there are any.
+    let matrix_units = text.contains("enable wgpu_cooperative_matrix;");
+    capabilities.set(Capabilities::SUBGROUP, text.contains("subgroup_invocation_id") || matrix_units);
     capabilities.set(Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX, matrix_units);
     let validate = |module: &Module| {
-        Validator::new(ValidationFlags::all(), capabilities).validate(module).map_err(|e| e.emit_to_string(&text))
+        let mut validator = Validator::new(ValidationFlags::all(), capabilities);
+        validator.subgroup_stages(ShaderStages::COMPUTE).subgroup_operations(SubgroupOperationSet::all());
+        validator.validate(module).map_err(|e| e.emit_to_string(&text))
     };
     let info = validate(&module)?;
     let entry = (ShaderStage::Compute, "main");

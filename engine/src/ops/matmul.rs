@@ -70,6 +70,7 @@ impl<'a> Product<'a> {
     /// Runs it on the device of the operands; the results have their dtype. Nothing is recorded.
     fn run(&self) -> Result<Output> {
         let dtype = self.a.dtype();
+        self.a.device().expect_room(self.op, self.shape()?.elements(), dtype)?;
         match self.a.device().kind() {
             Kind::Gpu(gpu) => kernels::product(gpu, self),
             Kind::Cpu(_) if dtype.is_half() => {

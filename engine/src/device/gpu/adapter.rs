@@ -53,6 +53,7 @@ pub fn adapters() -> Vec<AdapterDescription> {
     pollster::block_on(list(&instance())).iter().enumerate().map(|(index, adapter)| describe(index, adapter)).collect()
 }
 
+#[cfg_attr(target_arch = "wasm32", allow(dead_code))] // A browser does not list its adapters.
 fn describe(index: usize, adapter: &wgpu::Adapter) -> AdapterDescription {
     let info = adapter.get_info();
     let limits = adapter.limits();
