@@ -9,7 +9,14 @@ use super::{Bind, Gpu, GpuBuffer, GpuOptions, Launch, Select, lock, open};
 use crate::{DType, Error, Result};
 
 fn options() -> GpuOptions {
-    GpuOptions { checked: false, immediates: true, guards: false, memory_limit: None, portable: false }
+    GpuOptions {
+        checked: false,
+        immediates: true,
+        matrix_units: true,
+        guards: false,
+        memory_limit: None,
+        portable: false,
+    }
 }
 
 fn with(options: GpuOptions, test: impl FnOnce(Arc<Gpu>)) {
