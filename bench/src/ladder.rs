@@ -6,7 +6,6 @@ use std::rc::Rc;
 use clap::Args;
 use wgrad::{DType, Device, Kernel, Tensor};
 
-use crate::limits::Limits;
 use crate::measure;
 use crate::params::Params;
 use crate::record::{Record, rounded};
@@ -120,7 +119,6 @@ fn measured(name: &str, rung: &mut Rung, [m, n, k]: [usize; 3], device: &Device,
     let mut record = Record::new("matmul", params, device.to_string(), &times);
     record.gflops = Some(rounded(flops / times.median() / 1e9));
     record.gbps = Some(rounded(bytes / times.median() / 1e9));
-    let least = Limits::of(device)?.least_seconds(Some(flops), Some(bytes));
-    record.limit_fraction = least.map(|least| rounded(least / times.median()));
+    record.limit_fraction = workload::limit_fraction(device, Some(flops), Some(bytes), &times)?;
     Ok(record)
 }

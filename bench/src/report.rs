@@ -7,7 +7,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use wgrad::Device;
 
-use crate::limits::Limits;
 use crate::record::{Record, rounded};
 use crate::{Error, Result};
 
@@ -23,10 +22,10 @@ pub enum Kind {
     Cost,
 }
 
-/// The measured limits of the device.
+/// The limits of the device, measured by [`Device::rates`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Rates {
-    /// f32 multiply-adds in registers, each two operations.
+pub struct Limits {
+    /// f32 multiply-adds that do nothing else, each two operations; on the CPU device those of its matrix product.
     pub gflops: f64,
     /// A copy, read and written bytes together.
     pub gbps: f64,
@@ -48,7 +47,7 @@ pub struct Report {
     /// Driver and version.
     pub driver: String,
     /// What the device can do at best.
-    pub limits: Rates,
+    pub limits: Limits,
     /// The runs.
     pub records: Vec<Record>,
 }
@@ -59,7 +58,7 @@ impl Report {
     /// # Errors
     /// If the limits cannot be measured.
     pub fn new(kind: Kind, device: &Device, records: Vec<Record>) -> Result<Self> {
-        let limits = Limits::of(device)?;
+        let rates = device.rates()?;
         Ok(Report {
             kind,
             date: today(),
@@ -67,7 +66,7 @@ impl Report {
             machine: machine(),
             device: device.to_string(),
             driver: driver(device),
-            limits: Rates { gflops: rounded(limits.flops / 1e9), gbps: rounded(limits.bytes / 1e9) },
+            limits: Limits { gflops: rounded(rates.operations_per_s / 1e9), gbps: rounded(rates.bytes_per_s / 1e9) },
             records,
         })
     }
@@ -185,7 +184,7 @@ pub(crate) mod tests {
             machine: "a machine, 2 cores".into(),
             device: "cpu".into(),
             driver: "CPU device".into(),
-            limits: Rates { gflops: 200.0, gbps: 20.0 },
+            limits: Limits { gflops: 200.0, gbps: 20.0 },
             records,
         }
     }

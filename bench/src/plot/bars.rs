@@ -8,7 +8,7 @@ use crate::report::Report;
 
 const ROW: f64 = 24.0;
 /// Where bars begin: before it stands the name.
-const BEGIN: f64 = LEFT + 262.0;
+const BEGIN: f64 = LEFT + 290.0;
 /// Where a full bar ends: after it stands the value.
 const END: f64 = RIGHT - 92.0;
 

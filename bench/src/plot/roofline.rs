@@ -39,7 +39,7 @@ pub fn draw(canvas: &mut Canvas, report: &Report) -> bool {
     let lowest = x.ends().0.max(y.ends().0 / rate);
     let roof = [(lowest, lowest * rate), (ridge, peak), (x.ends().1, peak)];
     canvas.line("roof", &roof.map(|(a, b)| (x.pixel(a), y.pixel(b))));
-    let flat = format!("{} GFLOP/s: multiply-adds in registers", short(peak));
+    let flat = format!("{} GFLOP/s: multiply-adds alone", short(peak));
     canvas.text("", (RIGHT, y.pixel(peak) - 8.0), Anchor::End, &flat);
     let slope = format!("{} GB/s: copy", short(rate));
     let at = (lowest * ridge).sqrt();

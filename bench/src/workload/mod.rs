@@ -10,8 +10,7 @@ pub(crate) use matmul::freivalds;
 use serde_json::{Map, Value};
 use wgrad::{DType, Device, Tensor};
 
-use crate::limits::Limits;
-use crate::measure::{self, Repeat};
+use crate::measure::{self, Repeat, Times};
 use crate::params::Params;
 use crate::record::{Record, rounded};
 use crate::{Error, Result, check};
@@ -120,10 +119,25 @@ pub fn run(name: &str, params: Params, device: &Device, run: Run) -> Result<Reco
     record.gbps = rate(bytes).map(|rate| rounded(rate / 1e9));
     // Beyond f32 the arithmetic may run on units whose limit no portable kernel shows.
     if run.limits && (f32 || flops.is_none()) {
-        let least = Limits::of(device)?.least_seconds(flops, bytes);
-        record.limit_fraction = least.map(|least| rounded(least / times.median()));
+        record.limit_fraction = limit_fraction(device, flops, bytes, &times)?;
     }
     Ok(record)
+}
+
+/// The time that the device takes at least, by its measured rates of arithmetic and of memory, over the median; None where
+/// nothing is known of the work. Above 1 where the work stays in caches.
+pub(crate) fn limit_fraction(
+    device: &Device,
+    flops: Option<f64>,
+    bytes: Option<f64>,
+    times: &Times,
+) -> Result<Option<f64>> {
+    if flops.is_none() && bytes.is_none() {
+        return Ok(None);
+    }
+    let rates = device.rates()?;
+    let least = (flops.unwrap_or(0.0) / rates.operations_per_s).max(bytes.unwrap_or(0.0) / rates.bytes_per_s);
+    Ok(Some(rounded(least / times.median())))
 }
 
 /// A workload that is a function of tensors, checked by the same function in f64 on the CPU device.

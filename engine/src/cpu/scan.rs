@@ -3,8 +3,8 @@
 use num_traits::{PrimInt, WrappingAdd, WrappingMul};
 
 use super::Float;
-use super::parallel::fill_rows;
-use crate::ops::scan::Scan;
+use super::parallel::{fill_rows, for_pieces};
+use crate::ops::scan::{Decay, Scan};
 use crate::{DType, Element, Error, Result, Tensor};
 
 pub(crate) fn scan(op: &'static str, x: &Tensor, rows: usize, cols: usize, scan: Scan) -> Result<Tensor> {
@@ -79,4 +79,28 @@ pub(crate) fn product_backward(op: &'static str, x: &Tensor, dy: &Tensor, rows: 
         Tensor::from_cpu(op, out, x.dims(), x.device())
     }
     if x.dtype() == DType::F64 { run::<f64>(op, x, dy, rows, cols) } else { run::<f32>(op, x, dy, rows, cols) }
+}
+
+/// A running sum that forgets; the recurrence stands in `scan/decay.wgsl`.
+pub(crate) fn decay(op: &'static str, x: &Tensor, factor: &Tensor, plan: Decay) -> Result<Tensor> {
+    fn run<T: Float>(op: &'static str, x: &Tensor, factor: &Tensor, plan: Decay) -> Result<Tensor> {
+        let Decay { n, inner, heads, reverse, .. } = plan;
+        let (all, factor) = (x.cpu_slice::<T>(op)?, factor.cpu_slice::<T>(op)?);
+        let mut out = vec![T::default(); all.len()];
+        for_pieces(&mut out, n * inner, 1, &|outer, y| {
+            y.copy_from_slice(&all[outer * n * inner..][..n * inner]);
+            let f = factor[outer % heads];
+            let mut add = |from: usize, to: usize| {
+                for i in 0..inner {
+                    y[to * inner + i] += f * y[from * inner + i];
+                }
+            };
+            match reverse {
+                false => (1..n).for_each(|c| add(c - 1, c)),
+                true => (1..n).rev().for_each(|c| add(c, c - 1)),
+            }
+        });
+        Tensor::from_cpu(op, out, x.dims(), x.device())
+    }
+    if x.dtype() == DType::F64 { run::<f64>(op, x, factor, plan) } else { run::<f32>(op, x, factor, plan) }
 }

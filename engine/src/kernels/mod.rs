@@ -1,5 +1,6 @@
 //! The GPU side of each family: which kernel, which variant, which parameters, which grid.
 
+pub(crate) mod attention;
 pub(crate) mod cross_entropy;
 pub(crate) mod elementwise;
 pub(crate) mod index;

@@ -3,7 +3,7 @@
 use super::reduce::Spread;
 use super::{WORKGROUP, flag, gpu_of, groups, size};
 use crate::device::gpu::{Bind, Launch};
-use crate::ops::scan::Scan;
+use crate::ops::scan::{Decay, Scan};
 use crate::{DType, Result, Tensor};
 
 pub(crate) fn scan(op: &'static str, x: &Tensor, rows: usize, cols: usize, scan: Scan) -> Result<Tensor> {
@@ -55,4 +55,23 @@ pub(crate) fn product_backward(
         groups: groups(rows),
     })?;
     Ok(dx)
+}
+
+/// `y[o, c, i] = x[o, c, i] + factor[o % heads] y[o, c -+ 1, i]` of a dense `x` seen as [outer, n, inner].
+pub(crate) fn decay(op: &'static str, x: &Tensor, factor: &Tensor, plan: Decay) -> Result<Tensor> {
+    let gpu = gpu_of(op, x)?;
+    let y = Tensor::gpu_uninit(op, x.dims(), x.dtype(), x.device())?;
+    let Decay { outer, n, inner, heads, reverse } = plan;
+    size(op, x.elements())?;
+    let params = [outer, n, inner, heads, x.layout().offset, factor.layout().offset];
+    let params = params.map(|n| size(op, n)).into_iter().collect::<Result<Vec<u32>>>()?;
+    gpu.run(Launch {
+        kernel: "scan/decay",
+        elems: &[],
+        constants: &[("WORKGROUP", WORKGROUP as f64), ("REVERSE", flag(reverse))],
+        bind: &[Bind::Read(x.gpu_buffer(op)?), Bind::Read(factor.gpu_buffer(op)?), Bind::Write(y.gpu_buffer(op)?)],
+        params: bytemuck::cast_slice(&params),
+        groups: groups(outer * inner),
+    })?;
+    Ok(y)
 }

@@ -11,7 +11,7 @@ use crate::cpu::index as cpu;
 use crate::device::Kind;
 use crate::kernels::index as kernels;
 use crate::layout::{Dims, Layout};
-use crate::{Error, Result, Tensor};
+use crate::{DType, Error, Result, Tensor};
 
 /// A tensor seen as `[outer, rows, inner]`, where slots choose rows.
 #[derive(Clone, Copy)]
@@ -96,6 +96,8 @@ pub(crate) fn slots(op: &'static str, index: &Tensor, positions: &Positions) -> 
 fn take(op: &'static str, base: Option<&Tensor>, x: &Tensor, slots: &Tensor, block: &Block) -> Result<Tensor> {
     let base = base.map(|b| b.detach().contiguous()).transpose()?;
     let x = x.detach().contiguous()?;
+    let elements = block.outer.saturating_mul(slots.elements()).saturating_mul(block.inner);
+    x.device().expect_room(op, elements, x.dtype())?;
     match x.device().kind() {
         Kind::Cpu(_) => cpu::take(op, base.as_ref(), &x, slots, block),
         Kind::Gpu(_) => kernels::take(op, base.as_ref(), &x, slots, block),
@@ -319,7 +321,8 @@ pub(crate) fn one_hot(index: &Tensor, classes: usize) -> Result<Tensor> {
     if classes == 0 || u32::try_from(classes).is_err() {
         return Err(Error::argument(op, format!("{classes} classes, expected 1 to {}", u32::MAX)));
     }
-    Dims::new(op, &[index.shape(), &[classes]].concat())?;
+    let shape = Layout::contiguous(op, &[index.shape(), &[classes]].concat())?.shape;
+    index.device().expect_room(op, shape.elements(), DType::U32)?;
     let slots = shaped(&slots(op, index, &Positions::rows(op, index, classes)?)?, index.dims());
     match index.device().kind() {
         Kind::Cpu(_) => cpu::one_hot(op, &slots, classes),

@@ -37,7 +37,8 @@ pub(crate) fn concat(op: &'static str, parts: &[&Tensor], dim: isize) -> Result<
         total = total.saturating_add(part.shape()[d]);
     }
     shape[d] = total;
-    Layout::contiguous(op, &shape)?;
+    let elements = Layout::contiguous(op, &shape)?.elements();
+    first.device().expect_room(op, elements, first.dtype())?;
     let sizes: Vec<usize> = parts.iter().map(|part| part.shape()[d]).collect();
     let (dense, widths): (Vec<Tensor>, Vec<usize>) = parts
         .iter()

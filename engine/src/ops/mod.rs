@@ -6,6 +6,7 @@ pub(crate) mod einsum;
 pub(crate) mod elementwise;
 pub(crate) mod index;
 pub(crate) mod join;
+pub(crate) mod linear_attention;
 pub(crate) mod matmul;
 pub(crate) mod norm;
 pub(crate) mod random;

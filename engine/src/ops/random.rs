@@ -48,6 +48,11 @@ impl Noise {
         self.stream.at(i as u64 / 4)[i % 4]
     }
 
+    /// The four words of four neighbouring elements that need one each.
+    pub fn block(&self, block: usize) -> [u32; 4] {
+        self.stream.at(block as u64)
+    }
+
     /// The four words that two neighbouring elements share.
     pub fn pair(&self, i: usize) -> [u32; 4] {
         self.stream.at(i as u64 / 2)
@@ -56,7 +61,7 @@ impl Noise {
 
 fn draw(op: &'static str, law: Law, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
     let shape = Layout::contiguous(op, shape)?.shape;
-    device.expect_dtype(op, dtype)?;
+    device.expect_room(op, shape.elements(), dtype)?;
     let noise = Noise::new(device.next_draw());
     match device.kind() {
         Kind::Cpu(_) => cpu::draw(op, law, &noise, shape, dtype, device),

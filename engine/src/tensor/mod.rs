@@ -7,6 +7,7 @@ mod display;
 mod host;
 mod index;
 mod join;
+mod linear_attention;
 mod matmul;
 mod norm;
 mod operators;

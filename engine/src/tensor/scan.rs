@@ -20,4 +20,13 @@ impl Tensor {
     pub fn cumprod(&self, dim: isize) -> Result<Tensor> {
         scan::cumprod(self, dim)
     }
+
+    /// A running sum that forgets along dimension 2 of `[batch, heads, n, ..]`: `y_c = x_c + factor y_(c-1)` with one factor a
+    /// head, `factor [heads]`. The state of linear attention runs from chunk to chunk so, and every exponential mean does.
+    ///
+    /// # Errors
+    /// If there are less than three dimensions, the factors are not one a head, or dtypes or devices do not fit.
+    pub fn decaying_sum(&self, factor: &Tensor) -> Result<Tensor> {
+        scan::decaying_sum(self, factor)
+    }
 }

@@ -31,7 +31,7 @@ pub(crate) struct Caps {
     pub subgroup_min: u32,
     /// The largest.
     pub subgroup_max: u32,
-    /// Whether cooperative matrices are enabled.
+    /// Whether the device says that it multiplies 16 x 16 x 16 matrices of f16 with sums in f32, in subgroups of 32.
     pub coop: bool,
     /// Whether passes can be timed.
     pub timestamp: bool,
@@ -67,7 +67,11 @@ impl Caps {
             subgroups: features.contains(Features::SUBGROUP),
             subgroup_min: info.subgroup_min_size,
             subgroup_max: info.subgroup_max_size,
-            coop: features.contains(Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
+            coop: options.matrix_units
+                && features
+                    .contains(Features::EXPERIMENTAL_COOPERATIVE_MATRIX | Features::SHADER_F16 | Features::SUBGROUP)
+                && (info.subgroup_min_size, info.subgroup_max_size) == (32, 32)
+                && limits.max_compute_workgroup_storage_size >= 16 << 10,
             timestamp: features.contains(Features::TIMESTAMP_QUERY),
             max_workgroup_memory: limits.max_compute_workgroup_storage_size,
             max_invocations: limits.max_compute_invocations_per_workgroup,

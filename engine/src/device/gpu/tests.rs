@@ -12,6 +12,7 @@ fn options() -> GpuOptions {
     GpuOptions {
         checked: false,
         immediates: true,
+        matrix_units: true,
         guards: false,
         memory_limit: None,
         binding_limit: None,

@@ -63,6 +63,7 @@ pub(crate) fn binary(name: &'static str, a: &Tensor, b: &Tensor, f: Binary) -> R
     a.expect_like(name, b)?;
     f.takes(a.dtype()).map_err(|expected| Error::DType { op: name, got: a.dtype(), expected })?;
     let shape = broadcast_shape(name, a.shape(), b.shape())?;
+    a.device().expect_room(name, shape.elements(), a.dtype())?;
     let (x, y) = (broadcast(name, &a.detach(), &shape)?, broadcast(name, &b.detach(), &shape)?);
     let out = match a.device().kind() {
         Kind::Cpu(_) => cpu::binary(name, &x, &y, f)?,

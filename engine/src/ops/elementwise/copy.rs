@@ -51,6 +51,7 @@ pub(crate) fn embed(
 ) -> Result<Tensor> {
     let dense = x.detach().contiguous()?;
     let length = x.shape()[dim];
+    x.device().expect_room(op, shape.elements(), x.dtype())?;
     let place = Place {
         outer: shape[..dim].iter().product(),
         inner: shape[dim + 1..].iter().product(),

@@ -15,6 +15,7 @@ pub(crate) fn where_cond(name: &'static str, condition: &Tensor, a: &Tensor, b: 
     condition.expect_same_device(name, a)?;
     a.expect_like(name, b)?;
     let shape = broadcast_shape(name, condition.shape(), &broadcast_shape(name, a.shape(), b.shape())?)?;
+    a.device().expect_room(name, shape.elements(), a.dtype())?;
     let view = |x: &Tensor| broadcast(name, &x.detach(), &shape);
     let (c, x, y) = (view(condition)?, view(a)?, view(b)?);
     let out = match a.device().kind() {

@@ -90,8 +90,8 @@ pub(crate) fn unary(name: &'static str, x: &Tensor, f: Unary) -> Result<Tensor> 
     }))
 }
 
-/// `dy * f'(x)`, recomputed from x in one pass.
-fn unary_grad(name: &'static str, x: &Tensor, dy: &Tensor, f: Unary) -> Result<Tensor> {
+/// `dy * f'(x)`, recomputed from x in one pass. Not recorded.
+pub(crate) fn unary_grad(name: &'static str, x: &Tensor, dy: &Tensor, f: Unary) -> Result<Tensor> {
     match f.op {
         Op::Neg => return unary(name, dy, f),
         Op::Affine => return unary(name, dy, Unary::with(Op::Affine, f.a, 0.0)),

@@ -1,0 +1,170 @@
+//! Linear attention: chunked, recurrent and quadratic are one function; the decaying sum below it.
+
+use proptest::prelude::*;
+use wgrad::{DType, Device, LinearAttention, Result, Tensor, reference};
+use wgrad_tests::{Input, assert_close, each_device, expect_error, gradcheck, same_on_devices_within, strategy};
+
+fn inputs(length: usize, heads: usize) -> Vec<Input> {
+    // Positive features, so that a divisor stays away from zero.
+    let features = |seed| Input::uniform(0.1, 1.0, &[2, heads, length, 3], seed);
+    vec![features(1), features(2), Input::normal(&[2, heads, length, 4], 3), Input::uniform(-1.5, -0.01, &[heads], 4)]
+}
+
+fn options(x: &[Tensor], causal: bool, decay: bool, normalize: bool, chunk: usize) -> LinearAttention {
+    LinearAttention {
+        causal,
+        log_decay: decay.then(|| x[3].clone()),
+        normalize: normalize.then_some(1e-3),
+        chunk,
+        state: None,
+    }
+}
+
+/// Whether causal, decaying, divided.
+const KINDS: [[bool; 3]; 6] = [
+    [false, false, false],
+    [false, false, true],
+    [true, false, false],
+    [true, false, true],
+    [true, true, false],
+    [true, true, true],
+];
+
+#[test]
+fn chunks_of_any_size_give_the_quadratic_form() {
+    for (length, chunk) in [(1, 64), (7, 3), (8, 4), (5, 5), (70, 64), (4, 1)] {
+        for [causal, decay, normalize] in KINDS {
+            let x: Vec<Tensor> =
+                inputs(length, 2).iter().map(|i| i.stored(&Device::cpu(), DType::F64).unwrap()).collect();
+            let options = options(&x, causal, decay, normalize, chunk);
+            let (got, _) = x[0].linear_attention(&x[1], &x[2], &options).unwrap();
+            let want = reference::linear_attention(&x[0], &x[1], &x[2], &options).unwrap();
+            let (got, want) = (got.to_f64_vec().unwrap(), want.to_f64_vec().unwrap());
+            assert_close("linear_attention", &got, &want, 1e-11, 1e-11);
+        }
+    }
+}
+
+#[test]
+fn gradients() {
+    for [causal, decay, normalize] in KINDS {
+        let run = |x: &[Tensor]| -> Result<Tensor> {
+            let (out, state) = x[0].linear_attention(&x[1], &x[2], &options(x, causal, decay, normalize, 3))?;
+            let seen = state.square()?.mean_all()?.cast(out.dtype())?;
+            out.mean_all()?.add(&seen)?.add(&out.square()?)
+        };
+        let inputs = &inputs(7, 2)[..if decay { 4 } else { 3 }];
+        gradcheck("linear_attention", inputs, run);
+        same_on_devices_within(8.0, "linear_attention", inputs, run);
+    }
+}
+
+#[test]
+fn a_cut_sequence_and_single_steps_give_the_whole() {
+    each_device(|device| {
+        for dtype in [DType::F32, DType::F16] {
+            let x: Vec<Tensor> = inputs(9, 3).iter().map(|i| i.stored(device, dtype).unwrap()).collect();
+            let whole = options(&x, true, true, true, 4);
+            let (want, last) = x[0].linear_attention(&x[1], &x[2], &whole).unwrap();
+            let (want, last) = (want.to_f64_vec().unwrap(), last.to_f64_vec().unwrap());
+            let close = |got: &Tensor, want: &[f64]| {
+                let slack = if dtype == DType::F16 { 2e-3 } else { 1e-5 };
+                assert_close("linear_attention", &got.to_f64_vec().unwrap(), want, slack, slack);
+            };
+
+            let part = |i: usize, start: usize, length: usize| x[i].narrow(2, start, length).unwrap();
+            let run = |start: usize, length: usize, state: Option<Tensor>| {
+                let [q, k, v] = [0, 1, 2].map(|i| part(i, start, length));
+                q.linear_attention(&k, &v, &LinearAttention { state, ..whole.clone() }).unwrap()
+            };
+            let (first, state) = run(0, 5, None);
+            let (second, state) = run(5, 4, Some(state));
+            close(&Tensor::concat(&[&first, &second], 2).unwrap(), &want);
+            close(&state, &last);
+
+            let mut state = state.zeros_like().unwrap();
+            let mut rows = Vec::new();
+            for i in 0..9 {
+                let [q, k, v] = [0, 1, 2].map(|of| x[of].select(2, i).unwrap());
+                let (row, after) = q.linear_attention_step(&k, &v, &state, &whole).unwrap();
+                rows.push(row);
+                state = after;
+            }
+            close(&Tensor::stack(&rows.iter().collect::<Vec<_>>(), 2).unwrap(), &want);
+            close(&state, &last);
+        }
+    });
+}
+
+#[test]
+fn empty_sequences_and_strong_decay() {
+    each_device(|device| {
+        let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, device).unwrap();
+        let causal = LinearAttention { causal: true, ..Default::default() };
+        let (out, state) =
+            zeros(&[1, 2, 0, 3]).linear_attention(&zeros(&[1, 2, 0, 3]), &zeros(&[1, 2, 0, 4]), &causal).unwrap();
+        assert_eq!((out.shape(), state.shape()), (&[1, 2, 0, 4][..], &[1, 2, 3, 4][..]));
+        // Whatever was seen is forgotten at once: each position sees itself alone.
+        let ones = Tensor::ones(&[1, 1, 200, 2], DType::F32, device).unwrap();
+        let log_decay = Some(Tensor::full(-1e4, &[1], DType::F32, device).unwrap());
+        let (out, _) = ones.linear_attention(&ones, &ones, &LinearAttention { log_decay, ..causal }).unwrap();
+        assert!(out.to_f64_vec().unwrap().iter().all(|&v| v == 2.0));
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+    #[test]
+    fn decaying_sums(
+        x in strategy::shape(3..=4).prop_flat_map(|s| strategy::viewed(s, Input::normal)),
+        seed in any::<u64>(),
+    ) {
+        let device = Device::cpu();
+        let operand = x.operand(&x.stored(&device, DType::F64).unwrap()).unwrap();
+        let shape = operand.shape().to_vec();
+        let factor = Input::uniform(-0.9, 0.9, &[shape[1]], seed);
+        let both = [x, factor.clone()];
+        same_on_devices_within(4.0, "decaying_sum", &both, |x| x[0].decaying_sum(&x[1]));
+
+        let values = operand.to_f64_vec().unwrap();
+        let (n, inner) = (shape[2], shape[3..].iter().product::<usize>());
+        let mut want = values.clone();
+        for at in 0..want.len() {
+            if at / inner % n > 0 {
+                want[at] += factor.values[at / (inner * n) % shape[1]] * want[at - inner];
+            }
+        }
+        let got = operand.decaying_sum(&factor.stored(&device, DType::F64).unwrap()).unwrap();
+        assert_close("decaying_sum", &got.to_f64_vec().unwrap(), &want, 1e-12, 1e-12);
+    }
+}
+
+#[test]
+fn decaying_sum_gradients() {
+    for shape in [vec![2, 3, 4, 2], vec![1, 2, 1], vec![1, 1, 5, 1, 2]] {
+        let factor = Input::uniform(-0.9, 0.9, &[shape[1]], 2);
+        gradcheck("decaying_sum", &[Input::normal(&shape, 1), factor], |x| x[0].decaying_sum(&x[1]));
+    }
+}
+
+#[test]
+fn bad_input() {
+    let t = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::cpu()).unwrap();
+    let (q, v) = (t(&[1, 2, 5, 3]), t(&[1, 2, 5, 4]));
+    let run = |options: LinearAttention| q.linear_attention(&q, &v, &options);
+    let op = "linear_attention";
+    expect_error(t(&[2, 5, 3]).linear_attention(&q, &v, &Default::default()), &[op, "[2, 5, 3]", "four"]);
+    expect_error(q.linear_attention(&t(&[1, 2, 5, 2]), &v, &Default::default()), &[op, "[1, 2, 5, 2]"]);
+    expect_error(run(LinearAttention { log_decay: Some(t(&[2])), ..Default::default() }), &[op, "causal"]);
+    let causal = LinearAttention { causal: true, ..Default::default() };
+    expect_error(run(LinearAttention { log_decay: Some(t(&[3])), ..causal.clone() }), &[op, "[3]", "2 heads"]);
+    expect_error(run(LinearAttention { chunk: 0, ..causal.clone() }), &[op, "chunk"]);
+    expect_error(
+        run(LinearAttention { state: Some(t(&[1, 2, 3, 5])), ..causal.clone() }),
+        &[op, "[1, 2, 3, 5]", "[1, 2, 3, 4]"],
+    );
+    expect_error(run(LinearAttention { normalize: Some(-1.0), ..causal.clone() }), &[op, "-1"]);
+    expect_error(t(&[1, 2, 4, 3]).linear_attention(&q, &v, &causal), &[op, "as many queries as keys"]);
+    expect_error(q.decaying_sum(&t(&[3])), &["decaying_sum", "[3]", "2 heads"]);
+    expect_error(t(&[3, 4]).decaying_sum(&t(&[4])), &["decaying_sum", "[3, 4]"]);
+}
