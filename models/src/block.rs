@@ -1,7 +1,7 @@
 //! One transformer block: attention and feed-forward, each with its norm and its residual.
 
 use wgrad::nn::{Build, Dropout, LayerNorm, Linear, Module, MultiHeadAttention, Visitor};
-use wgrad::{AttentionOptions, Tensor};
+use wgrad::{AttentionOptions, Epilogue, Tensor};
 
 use crate::Result;
 use crate::activation::Activation;
@@ -85,10 +85,10 @@ impl Block {
     /// # Errors
     /// If shapes do not fit.
     pub fn forward(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
-        let options = AttentionOptions { mask: mask.cloned(), ..AttentionOptions::default() };
+        let options = AttentionOptions { mask: mask.cloned().into(), ..AttentionOptions::default() };
         let attended = self.dropout.forward(&self.attention.forward(x, x, &options)?)?;
         let (x, _) = self.attention_norm.forward_add(x, &attended)?;
-        let inner = self.activation.apply(&self.up.forward(&x)?)?;
+        let inner = self.up.forward_then(&x, &Epilogue::of(self.activation))?;
         let fed = self.dropout.forward(&self.down.forward(&inner)?)?;
         Ok(self.feed_forward_norm.forward_add(&x, &fed)?.0)
     }

@@ -6,6 +6,7 @@
 
 override FIRST: u32 = 0u;
 
+override OP: u32 = 0u;
 override WORKGROUP: u32 = 256u;
 override GATE_ALIGNED: bool = true; // rows begin at multiples of four elements
 override UP_ALIGNED: bool = true;

@@ -2,6 +2,7 @@
 
 //#import common/unary.wgsl
 
+override OP: u32 = 0u;
 override WORKGROUP: u32 = 256u;
 
 struct Params {

@@ -1,6 +1,6 @@
 //! Scaled dot-product attention through the public operation.
 
-use wgrad::{AttentionOptions, DType, Device, Tensor};
+use wgrad::{AttentionOptions, DType, Device, Mask, Tensor};
 
 use super::{Work, compare, dtype, normal, with_gradients};
 use crate::params::Params;
@@ -28,7 +28,8 @@ pub fn attention(name: &str, params: &mut Params, device: &Device) -> Result<Wor
     let bytes = if backward { 12.0 } else { 4.0 } * (b * h * l * dh * dtype.size()) as f64;
 
     let fused = move |x: &[Tensor]| {
-        let options = AttentionOptions { causal_offset: causal.then_some(0), ..AttentionOptions::default() };
+        let mask = if causal { Mask::causal(0) } else { Mask::all() };
+        let options = AttentionOptions { mask, ..AttentionOptions::default() };
         results(x, |q, k, v| q.attention(k, v, &options))
     };
     let name = name.to_string();

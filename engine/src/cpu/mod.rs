@@ -1,6 +1,7 @@
 //! The CPU device: the same operations as the kernels, in plain Rust. Also the oracle of the tests, so it is clear
 //! before it is fast.
 
+pub(crate) mod attention;
 pub(crate) mod cross_entropy;
 pub(crate) mod elementwise;
 pub(crate) mod index;

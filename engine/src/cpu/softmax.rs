@@ -10,7 +10,7 @@ const LANES: usize = 16;
 
 /// The largest element; -inf of none. A NaN is passed over.
 #[inline(always)]
-fn max<T: Float>(x: &[T]) -> T {
+pub(crate) fn max<T: Float>(x: &[T]) -> T {
     let pick = |a: T, v: T| if v > a { v } else { a };
     let mut lanes = [T::neg_infinity(); LANES];
     let (whole, rest) = x.as_chunks::<LANES>();

@@ -1,5 +1,6 @@
 //! The GPU side of each family: which kernel, which variant, which parameters, which grid.
 
+pub(crate) mod attention;
 pub(crate) mod cross_entropy;
 pub(crate) mod elementwise;
 pub(crate) mod index;
@@ -13,6 +14,7 @@ mod rows;
 pub(crate) mod scan;
 pub(crate) mod softmax;
 pub(crate) mod sort;
+pub(crate) mod window;
 
 use std::sync::Arc;
 

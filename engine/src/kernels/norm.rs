@@ -6,7 +6,7 @@ use super::rows::{Rows, spread, tail, uninit};
 use super::{flag, gpu_of, size};
 use crate::device::gpu::{Bind, Launch};
 use crate::layout::Dims;
-use crate::ops::norm::{Gradients, Inputs, Outputs, Rows as Plan};
+use crate::ops::norm::{Inputs, Outputs, Rows as Plan};
 use crate::{DType, Result, Tensor};
 
 /// A parameter from a multiple of four elements on, and its offset in fours.
@@ -16,13 +16,14 @@ fn parameter(op: &'static str, parameter: Option<&Tensor>) -> Result<(Option<Ten
     Ok((parameter, size(op, offset)?))
 }
 
+/// Of `x [rows, cols]`.
 pub(crate) fn forward(op: &'static str, inputs: &Inputs, plan: Plan) -> Result<Outputs> {
     let x = &inputs.x;
     let gpu = gpu_of(op, x)?;
-    let Plan { rows, cols, dims, eps, rms } = plan;
-    let y = uninit(op, x.dims(), dims, x)?;
+    let Plan { rows, cols, eps, rms, .. } = plan;
+    let y = uninit(op, x.dims(), 1, x)?;
     let stats = Tensor::gpu_uninit(op, Dims::new(op, &[rows, 2])?, DType::F32, x.device())?;
-    let sum = inputs.residual.as_ref().map(|_| uninit(op, x.dims(), dims, x)).transpose()?;
+    let sum = inputs.residual.as_ref().map(|_| uninit(op, x.dims(), 1, x)).transpose()?;
     let x = Rows::of(op, x, cols)?;
     let residual = inputs.residual.as_ref().map(|r| Rows::of(op, r, cols)).transpose()?;
     let (gain, gain_offset) = parameter(op, inputs.gain.as_ref())?;
@@ -73,20 +74,22 @@ pub(crate) fn forward(op: &'static str, inputs: &Inputs, plan: Plan) -> Result<O
     Ok(Outputs { y, stats, sum })
 }
 
-pub(crate) fn backward(op: &'static str, problem: &Gradients, plan: Plan) -> Result<(Option<Tensor>, Option<Tensor>)> {
-    let x = Rows::of(op, &problem.x, plan.cols)?;
-    let dy = Rows::of(op, &problem.dy, plan.cols)?;
-    let dx = if problem.wants_x { Some(of_input(op, problem, &x, &dy, plan)?) } else { None };
-    let both = if problem.wants_parameters { Some(of_parameters(op, problem, &x, &dy, plan)?) } else { None };
-    Ok((dx, both))
-}
-
-fn of_input(op: &'static str, problem: &Gradients, x: &Rows, dy: &Rows, plan: Plan) -> Result<Tensor> {
-    let gpu = gpu_of(op, &x.tensor)?;
-    let Plan { rows, cols, dims, rms, .. } = plan;
-    let dx = uninit(op, problem.x.dims(), dims, &x.tensor)?;
-    let (gain, gain_offset) = parameter(op, problem.gain.as_ref())?;
-    let extra = problem.extra.as_ref().map(|extra| Rows::of(op, extra, cols)).transpose()?;
+/// The gradient of `x [rows, cols]`, to which `extra` is added.
+pub(crate) fn backward(
+    op: &'static str,
+    x: &Tensor,
+    gain: Option<&Tensor>,
+    dy: &Tensor,
+    extra: Option<&Tensor>,
+    stats: &Tensor,
+    plan: Plan,
+) -> Result<Tensor> {
+    let gpu = gpu_of(op, x)?;
+    let Plan { rows, cols, rms, .. } = plan;
+    let dx = uninit(op, x.dims(), 1, x)?;
+    let (x, dy) = (&Rows::of(op, x, cols)?, &Rows::of(op, dy, cols)?);
+    let (gain, gain_offset) = parameter(op, gain)?;
+    let extra = extra.map(|extra| Rows::of(op, extra, cols)).transpose()?;
     let (has_extra, extra) = (extra.is_some(), extra.as_ref().unwrap_or(dy));
     let params = [
         size(op, rows)?,
@@ -120,7 +123,7 @@ fn of_input(op: &'static str, problem: &Gradients, x: &Rows, dy: &Rows, plan: Pl
             Bind::Read(gain.as_ref().unwrap_or(&x.tensor).gpu_buffer(op)?),
             Bind::Read(dy.tensor.gpu_buffer(op)?),
             Bind::Read(extra.tensor.gpu_buffer(op)?),
-            Bind::Read(problem.stats.gpu_buffer(op)?),
+            Bind::Read(stats.gpu_buffer(op)?),
             Bind::Write(dx.gpu_buffer(op)?),
         ],
         params: bytemuck::cast_slice(&params),
@@ -130,8 +133,9 @@ fn of_input(op: &'static str, problem: &Gradients, x: &Rows, dy: &Rows, plan: Pl
 }
 
 /// The gradients of gain and bias, a view of `[2, cols]` in f32: parts of the rows first, then the sum of the parts.
-fn of_parameters(op: &'static str, problem: &Gradients, x: &Rows, dy: &Rows, plan: Plan) -> Result<Tensor> {
-    let gpu = gpu_of(op, &x.tensor)?;
+pub(crate) fn parameters(op: &'static str, x: &Tensor, dy: &Tensor, stats: &Tensor, plan: Plan) -> Result<Tensor> {
+    let gpu = gpu_of(op, x)?;
+    let (x, dy) = (&Rows::of(op, x, plan.cols)?, &Rows::of(op, dy, plan.cols)?);
     let Plan { rows, cols, .. } = plan;
     let spread = Spread::of_columns(gpu);
     let fours = cols.div_ceil(4);
@@ -155,7 +159,7 @@ fn of_parameters(op: &'static str, problem: &Gradients, x: &Rows, dy: &Rows, pla
         bind: &[
             Bind::Read(x.tensor.gpu_buffer(op)?),
             Bind::Read(dy.tensor.gpu_buffer(op)?),
-            Bind::Read(problem.stats.gpu_buffer(op)?),
+            Bind::Read(stats.gpu_buffer(op)?),
             Bind::Write(parts.gpu_buffer(op)?),
         ],
         params: bytemuck::cast_slice(&sizes),

@@ -10,6 +10,7 @@ pub mod loss;
 mod module;
 mod norm;
 mod param;
+mod position;
 mod precision;
 
 pub use attention::{MultiHeadAttention, join_heads, split_heads};
@@ -21,4 +22,5 @@ pub use linear::Linear;
 pub use module::{LoadReport, Mode, Module, Visitor};
 pub use norm::{LayerNorm, RmsNorm};
 pub use param::Param;
+pub use position::{alibi, alibi_slopes, relative_bias, relative_bucket};
 pub use precision::Precision;

@@ -4,11 +4,11 @@
 use crate::autograd::{Flow, record, record_many};
 use crate::cpu::norm as cpu;
 use crate::device::Kind;
-use crate::kernels::norm as kernels;
+use crate::kernels::{norm as kernels, window};
 use crate::layout::Dims;
-use crate::ops::rows::{dense, narrowed, trailing};
+use crate::ops::rows::{as_rows, dense, from_rows, narrowed, trailing};
 use crate::ops::view;
-use crate::{Error, Result, Tensor};
+use crate::{DType, Error, Result, Tensor};
 
 /// Which norm, over which rows.
 #[derive(Clone, Copy)]
@@ -66,6 +66,77 @@ fn expect_parameter(op: &'static str, name: &str, x: &Tensor, parameter: &Tensor
     }
     let (p, x) = (parameter.shape(), x.shape());
     Err(Error::shape(op, format!("{name} of shape {p:?} is not the end of shape {x:?}, expected {:?}", &x[lead..])))
+}
+
+/// The kernels on rows of any number, which are cut where a binding does not hold them all.
+fn forward_in_pieces(op: &'static str, inputs: Inputs, plan: Rows) -> Result<Outputs> {
+    let (shape, dtype) = (inputs.x.dims(), inputs.x.dtype());
+    let rows = Dims::new(op, &[plan.rows, plan.cols])?;
+    let mut seen = vec![as_rows(op, &inputs.x, plan.cols)?];
+    let mut outputs = vec![(rows, dtype), (Dims::new(op, &[plan.rows, 2])?, DType::F32)];
+    if let Some(residual) = &inputs.residual {
+        seen.push(as_rows(op, residual, plan.cols)?);
+        outputs.push((rows, dtype));
+    }
+    let seen: Vec<&Tensor> = seen.iter().collect();
+    let made = window::pieces(op, &seen, &outputs, 1, &|x| {
+        let (gain, bias) = (inputs.gain.clone(), inputs.bias.clone());
+        let part = Inputs { x: x[0].clone(), residual: x.get(1).cloned(), gain, bias };
+        let made = kernels::forward(op, &part, Rows { rows: x[0].shape()[0], ..plan })?;
+        Ok([Some(made.y), Some(made.stats), made.sum].into_iter().flatten().collect())
+    })?;
+    match &made[..] {
+        [y, stats, rest @ ..] => Ok(Outputs {
+            y: from_rows(y, shape, plan.dims),
+            stats: stats.clone(),
+            sum: rest.first().map(|sum| from_rows(sum, shape, plan.dims)),
+        }),
+        _ => Err(Error::argument(op, "a norm without its outputs")),
+    }
+}
+
+fn backward_in_pieces(op: &'static str, problem: &Gradients, plan: Rows) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    let rows = |x: &Tensor| as_rows(op, x, plan.cols);
+    let (x, dy, stats) = (rows(&problem.x)?, rows(&problem.dy)?, problem.stats);
+    let extra = problem.extra.as_ref().map(rows).transpose()?;
+    let dx = if problem.wants_x {
+        let seen: Vec<&Tensor> = [&x, &dy, stats].into_iter().chain(&extra).collect();
+        let gain = problem.gain.as_ref();
+        let dx = window::piecewise(op, &seen, (x.dims(), x.dtype()), 1, &|x| {
+            let part = Rows { rows: x[0].shape()[0], ..plan };
+            kernels::backward(op, &x[0], gain, &x[1], x.get(3), &from_start(&x[2])?, part)
+        })?;
+        Some(from_rows(&dx, problem.x.dims(), plan.dims))
+    } else {
+        None
+    };
+    let both = if problem.wants_parameters { Some(parameters_in_pieces(op, &x, &dy, stats, plan)?) } else { None };
+    Ok((dx, both))
+}
+
+/// Kernels read the statistics of their rows from the start of a buffer.
+fn from_start(stats: &Tensor) -> Result<Tensor> {
+    if stats.layout().offset == 0 { Ok(stats.clone()) } else { stats.copy() }
+}
+
+fn parameters_in_pieces(op: &'static str, x: &Tensor, dy: &Tensor, stats: &Tensor, plan: Rows) -> Result<Tensor> {
+    let Rows { rows, cols, .. } = plan;
+    let whole = [x, dy, stats];
+    let Kind::Gpu(gpu) = x.device().kind() else {
+        return Err(Error::argument(op, "a CPU tensor reached a GPU kernel"));
+    };
+    let seen: Option<Vec<Tensor>> = whole.iter().map(|x| window::window(gpu, x)).collect();
+    match seen.as_deref() {
+        Some([x, dy, stats]) => kernels::parameters(op, x, dy, &from_start(stats)?, plan),
+        _ if rows < 2 => Err(Error::TooLarge { op, bytes: 4 * cols as u64, limit: gpu.caps().max_binding_bytes }),
+        _ => {
+            let part = |start: usize, rows: usize| {
+                let [x, dy, stats] = whole.map(|x| x.with_layout(x.layout().slice(0, start, rows, 1)));
+                parameters_in_pieces(op, &x, &dy, &stats, Rows { rows, ..plan })
+            };
+            part(0, rows / 2)?.add(&part(rows / 2, rows - rows / 2)?)
+        }
+    }
 }
 
 /// Normalises over the last `dims` dimensions.
@@ -190,7 +261,7 @@ fn forward(
         Inputs { x: prepared(x)?, residual: optional(residual)?, gain: optional(gain)?, bias: optional(bias)? };
     let outputs = match x.device().kind() {
         Kind::Cpu(_) => cpu::forward(op, &inputs, plan)?,
-        Kind::Gpu(_) => kernels::forward(op, &inputs, plan)?,
+        Kind::Gpu(_) => forward_in_pieces(op, inputs, plan)?,
     };
     let narrow = |t: Tensor| narrowed(&t, x.dtype());
     Ok(Outputs { y: narrow(outputs.y)?, stats: outputs.stats, sum: outputs.sum.map(narrow).transpose()? })
@@ -229,7 +300,7 @@ impl Backward {
         };
         let (dx, both) = match self.x.device().kind() {
             Kind::Cpu(_) => cpu::backward(op, &problem, self.plan)?,
-            Kind::Gpu(_) => kernels::backward(op, &problem, self.plan)?,
+            Kind::Gpu(_) => backward_in_pieces(op, &problem, self.plan)?,
         };
         let dx = dx.map(|dx| narrowed(&dx, self.x.dtype())).transpose()?;
         let shape = Dims::new(op, &self.x.shape()[self.x.rank() - self.plan.dims..])?;

@@ -48,7 +48,7 @@ impl Noise {
         self.stream.at(i as u64 / 4)[i % 4]
     }
 
-    /// The words of the elements from `4 * block` on.
+    /// The four words of four neighbouring elements that need one each.
     pub fn block(&self, block: usize) -> [u32; 4] {
         self.stream.at(block as u64)
     }

@@ -1,7 +1,7 @@
 //! What operations along one dimension share: the CPU works on the rows of contiguous tensors, in f32 or f64; kernels find the rows
 //! of any view, and widen halves as they read them.
 
-use crate::layout::{Dims, collapse};
+use crate::layout::{Dims, Layout, collapse};
 use crate::ops::view;
 use crate::{DType, Result, Tensor};
 
@@ -64,4 +64,18 @@ pub(crate) fn rows_of(x: &Tensor, cols: usize) -> Result<(Tensor, usize, usize)>
         Some(stride) => Ok((x.clone(), x.layout().offset, stride)),
         None => Ok((view::contiguous(x)?, 0, cols)),
     }
+}
+
+/// A tensor as `[rows, cols]`, a view of itself or else of a dense copy.
+pub(crate) fn as_rows(op: &'static str, x: &Tensor, cols: usize) -> Result<Tensor> {
+    let (x, offset, stride) = rows_of(x, cols)?;
+    let shape = Dims::new(op, &[x.elements() / cols.max(1), cols])?;
+    Ok(x.with_layout(Layout { offset, ..Layout::rows(shape, 1, stride) }))
+}
+
+/// Such rows in the shape whose last `dims` dimensions a row spans.
+pub(crate) fn from_rows(rows: &Tensor, shape: Dims, dims: usize) -> Tensor {
+    let layout = rows.layout();
+    let stride = layout.strides.first().copied().unwrap_or_default();
+    rows.with_layout(Layout { offset: layout.offset, ..Layout::rows(shape, dims, stride) })
 }

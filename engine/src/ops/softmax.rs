@@ -3,7 +3,7 @@
 use crate::autograd::record;
 use crate::cpu::softmax as cpu;
 use crate::device::Kind;
-use crate::kernels::softmax as kernels;
+use crate::kernels::{softmax as kernels, window};
 use crate::ops::rows::along;
 use crate::{DType, Error, Result, Tensor};
 
@@ -19,16 +19,23 @@ pub(crate) fn softmax(op: &'static str, log: bool, x: &Tensor, dim: isize) -> Re
     }
     let out = along(dim, &[&x.detach()], |inputs, rows, cols| match x.device().kind() {
         Kind::Cpu(_) => cpu::forward(op, log, &inputs[0], rows, cols),
-        Kind::Gpu(_) => kernels::forward(op, log, &inputs[0], None, 1.0, cols),
+        Kind::Gpu(_) => pieces(op, inputs, &|x| kernels::forward(op, log, &x[0], None, 1.0, cols)),
     })?;
     let y = out.clone();
     Ok(record(op, out, &[x], move |dy, _| Ok(vec![Some(gradient(op, log, &y, dy, 1.0, dim)?)])))
 }
 
+/// Runs a kernel on rows, in pieces where a binding does not hold all of them.
+fn pieces(op: &'static str, inputs: &[Tensor], kernel: &dyn Fn(&[Tensor]) -> Result<Tensor>) -> Result<Tensor> {
+    let seen: Vec<&Tensor> = inputs.iter().collect();
+    let first = &inputs[0];
+    window::piecewise(op, &seen, (first.dims(), first.dtype()), first.rank() - 1, kernel)
+}
+
 fn gradient(op: &'static str, log: bool, y: &Tensor, dy: &Tensor, scale: f64, dim: usize) -> Result<Tensor> {
     along(dim, &[y, &dy.detach()], |inputs, rows, cols| match y.device().kind() {
         Kind::Cpu(_) => cpu::backward(op, log, &inputs[0], &inputs[1], scale, rows, cols),
-        Kind::Gpu(_) => kernels::backward(op, log, &inputs[0], &inputs[1], scale, cols),
+        Kind::Gpu(_) => pieces(op, inputs, &|x| kernels::backward(op, log, &x[0], &x[1], scale, cols)),
     })
 }
 
@@ -53,7 +60,10 @@ pub(crate) fn masked_softmax(x: &Tensor, mask: Option<&Tensor>, scale: f64) -> R
     }
     let out = along(dim, &[&x.detach()], |inputs, _, cols| match x.device().kind() {
         Kind::Cpu(_) => cpu::masked(op, &inputs[0], mask.as_ref(), scale, cols),
-        Kind::Gpu(_) => kernels::forward(op, false, &inputs[0], mask.as_ref(), scale, cols),
+        Kind::Gpu(_) => {
+            let inputs: Vec<Tensor> = inputs.iter().cloned().chain(mask.clone()).collect();
+            pieces(op, &inputs, &|x| kernels::forward(op, false, &x[0], x.get(1), scale, cols))
+        }
     })?;
     let y = out.clone();
     // What is masked has y = 0, and so no gradient.

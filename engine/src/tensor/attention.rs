@@ -1,6 +1,6 @@
 //! Attention and rotary positions. The work is in [`crate::ops::attention`] and [`crate::ops::rotary`].
 
-use crate::ops::attention::{AttentionOptions, attention_reference};
+use crate::ops::attention::{AttentionOptions, attention, reference};
 use crate::ops::rotary;
 use crate::{Result, Tensor};
 
@@ -11,10 +11,22 @@ impl Tensor {
     /// heads, keys, value_dim] may have fewer heads, of which each serves heads / key heads query heads in a row. The
     /// result is [batch, heads, queries, value_dim]. A query that may see no key gives zeros, and no gradient.
     ///
+    /// Scores are computed by tiles and never kept (Dao, "FlashAttention-2", 2023), so that memory grows with the lengths, not with
+    /// their product, in both directions; tiles that the mask hides are skipped. [`reference::attention`](crate::reference::attention)
+    /// is the same as a composition.
+    ///
     /// # Errors
     /// If shapes, dtypes or devices do not fit, or an option is outside its domain.
     pub fn attention(&self, key: &Tensor, value: &Tensor, options: &AttentionOptions) -> Result<Tensor> {
-        attention_reference(self, key, value, options)
+        attention(self, key, value, options)
+    }
+
+    /// The weights [batch, heads, queries, keys] that [`Tensor::attention`] gives the values, for probes: all of them in memory.
+    ///
+    /// # Errors
+    /// As [`Tensor::attention`].
+    pub fn attention_weights(&self, key: &Tensor, options: &AttentionOptions) -> Result<Tensor> {
+        reference::attention_weights(self, key, options)
     }
 
     /// Rotary position embedding of queries or keys [batch, heads, time, head_dim] at `positions` [batch, time] (u32 or i32).

@@ -3,7 +3,7 @@
 //! Operands have one dtype and one device; there is no silent promotion. Shapes broadcast by numpy's rules.
 
 use crate::ops::elementwise::{self, Binary, Triangle};
-use crate::{Gate, Result, Tensor};
+use crate::{Activation, Result, Tensor};
 
 impl Tensor {
     /// `self + other`. Integers wrap around.
@@ -179,16 +179,16 @@ impl Tensor {
     /// # Errors
     /// If the dimension does not exist or is odd, or the dtype is not a float.
     pub fn glu(&self, dim: isize) -> Result<Tensor> {
-        elementwise::glu("glu", self, dim, Gate::Sigmoid, 1)
+        elementwise::glu("glu", self, dim, Activation::Sigmoid, 1)
     }
 
     /// The gated linear units of feed-forward layers: splits a dimension into halves gate and up, in this order, and gives
-    /// `f(gate) * up`. With [`Gate::Silu`] SwiGLU, with [`Gate::Gelu`] GEGLU, with [`Gate::Relu`] ReGLU (Shazeer 2020,
+    /// `f(gate) * up`. With [`Activation::Silu`] SwiGLU, with [`Activation::Gelu`] GEGLU, with [`Activation::Relu`] ReGLU (Shazeer 2020,
     /// arXiv:2002.05202). One pass, forward and backward.
     ///
     /// # Errors
     /// As [`Tensor::glu`].
-    pub fn gate_up(&self, dim: isize, gate: Gate) -> Result<Tensor> {
+    pub fn gate_up(&self, dim: isize, gate: Activation) -> Result<Tensor> {
         elementwise::glu("gate_up", self, dim, gate, 0)
     }
 
@@ -196,7 +196,7 @@ impl Tensor {
     ///
     /// # Errors
     /// If the shapes, dtypes or devices differ, or the dtype is not a float.
-    pub fn gated(&self, up: &Tensor, gate: Gate) -> Result<Tensor> {
+    pub fn gated(&self, up: &Tensor, gate: Activation) -> Result<Tensor> {
         elementwise::gated("gated", self, up, gate)
     }
 }

@@ -1,6 +1,6 @@
-//! Attention as a composition, and rotary positions.
+//! Attention against its composition, and rotary positions.
 
-use wgrad::{AttentionOptions, DType, Device, Tensor, autograd};
+use wgrad::{AttentionOptions, DType, Device, Mask, Tensor, autograd};
 use wgrad_tests::{Input, View, assert_close, each_device, expect_error, gradcheck, same_on_devices_within};
 
 /// One head without a mask, written down.
@@ -40,10 +40,10 @@ fn attention_by_definition() {
             assert_close("attention", &got, &plain(x, y, z, [4, 5, 6, 3], allowed), 1e-5, 1e-5);
         };
         check(AttentionOptions::default(), &|_, _| true);
-        check(AttentionOptions { causal_offset: Some(1), ..Default::default() }, &|i, j| j <= i + 1);
+        check(AttentionOptions { mask: Mask::causal(1), ..Default::default() }, &|i, j| j <= i + 1);
         // The first two queries see nothing: zeros.
-        check(AttentionOptions { causal_offset: Some(-2), ..Default::default() }, &|i, j| j + 2 <= i);
-        check(AttentionOptions { window: Some((1, 0)), ..Default::default() }, &|i, j| j <= i && i <= j + 1);
+        check(AttentionOptions { mask: Mask::causal(-2), ..Default::default() }, &|i, j| j + 2 <= i);
+        check(AttentionOptions { mask: Mask::window(1, 0), ..Default::default() }, &|i, j| j <= i && i <= j + 1);
     });
 }
 
@@ -60,10 +60,8 @@ fn attention_gradients() {
         let options = |x: &[Tensor]| AttentionOptions {
             scale: Some(0.3),
             softcap: Some(2.0),
-            causal_offset: Some(0),
-            window: Some((2, 3)),
             bias: Some(x[3].clone()),
-            mask: Some(x[4].clone()),
+            mask: Mask::from(x[4].clone()).and(Mask::causal(0)).and(Mask::window(2, 3)),
             ..Default::default()
         };
         gradcheck("attention", &all, |x| x[0].attention(&x[1], &x[2], &options(x)));
@@ -77,7 +75,7 @@ fn a_query_that_sees_nothing_gives_zeros_and_no_gradient() {
         for dtype in [DType::F32, DType::F16, DType::BF16] {
             let leaf = |seed| Input::normal(&[1, 1, 3, 4], seed).stored(device, dtype).unwrap();
             let (q, k, v) = (leaf(1), leaf(2), leaf(3));
-            let options = AttentionOptions { causal_offset: Some(-3), ..Default::default() };
+            let options = AttentionOptions { mask: Mask::causal(-3), ..Default::default() };
             let out = q.attention(&k, &v, &options).unwrap();
             assert!(out.to_f64_vec().unwrap().iter().all(|&x| x == 0.0));
             let gradients = autograd::backward(&[(&out, out.ones_like().unwrap())], &[], false).unwrap();
@@ -130,7 +128,7 @@ fn bad_input_is_refused() {
         q.attention(&t(&[1, 3, 5, 8]), &t(&[1, 3, 5, 8]), &none),
         &["attention", "4 query heads", "3 key heads"],
     );
-    let mask = AttentionOptions { mask: Some(t(&[3, 5])), ..Default::default() };
+    let mask = AttentionOptions { mask: t(&[3, 5]).into(), ..Default::default() };
     expect_error(q.attention(&k, &k, &mask), &["attention", "bool"]);
     let bias = AttentionOptions { bias: Some(t(&[2, 1, 4, 3, 5])), ..Default::default() };
     expect_error(q.attention(&k, &k, &bias), &["attention", "bias", "[2, 1, 4, 3, 5]", "[1, 4, 3, 5]"]);

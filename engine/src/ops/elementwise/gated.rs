@@ -1,6 +1,6 @@
 //! Gated linear units: `f(gate) * up`, fused both ways.
 
-use super::unary::{Op, Unary};
+use super::{Activation, Unary};
 use crate::autograd::record;
 use crate::cpu::elementwise as cpu;
 use crate::device::Kind;
@@ -10,35 +10,8 @@ use crate::ops::rows::{narrowed, wide};
 use crate::ops::view;
 use crate::{Error, Result, Tensor};
 
-/// Which function opens the gate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Gate {
-    /// GLU: the sigmoid (Dauphin et al. 2017).
-    Sigmoid,
-    /// SwiGLU: SiLU (Shazeer 2020, arXiv:2002.05202).
-    Silu,
-    /// GEGLU: GELU by the error function.
-    Gelu,
-    /// GEGLU with the tanh approximation.
-    GeluTanh,
-    /// ReGLU: `max(x, 0)`.
-    Relu,
-}
-
-impl Gate {
-    pub(crate) fn function(self) -> Unary {
-        Unary::new(match self {
-            Gate::Sigmoid => Op::Sigmoid,
-            Gate::Silu => Op::Silu,
-            Gate::Gelu => Op::Gelu,
-            Gate::GeluTanh => Op::GeluTanh,
-            Gate::Relu => Op::Relu,
-        })
-    }
-}
-
 /// `f(gate) * up` of two tensors of one shape.
-pub(crate) fn gated(op: &'static str, gate: &Tensor, up: &Tensor, kind: Gate) -> Result<Tensor> {
+pub(crate) fn gated(op: &'static str, gate: &Tensor, up: &Tensor, kind: Activation) -> Result<Tensor> {
     gate.expect_float(op)?;
     gate.expect_like(op, up)?;
     if gate.shape() != up.shape() {
@@ -46,7 +19,7 @@ pub(crate) fn gated(op: &'static str, gate: &Tensor, up: &Tensor, kind: Gate) ->
         return Err(Error::shape(op, format!("gate of shape {gate:?} and up of shape {up:?}, expected the same")));
     }
     let (shape, cols) = (gate.dims(), gate.shape().last().copied().unwrap_or(1));
-    let pair = Pair { op, gate: gate.detach(), up: up.detach(), cols, f: kind.function(), first: 0 };
+    let pair = Pair { op, gate: gate.detach(), up: up.detach(), cols, f: Unary::new(kind.op()), first: 0 };
     if gate.elements() == 0 {
         let out = gate.detach();
         return Ok(record(op, out, &[gate, up], |dy, _| Ok(vec![Some(dy.clone()), Some(dy.clone())])));
@@ -62,7 +35,7 @@ pub(crate) fn gated(op: &'static str, gate: &Tensor, up: &Tensor, kind: Gate) ->
 }
 
 /// `f(gate) * up` of the two halves of one dimension; which of them is the gate is `gate`.
-pub(crate) fn glu(op: &'static str, x: &Tensor, dim: isize, kind: Gate, gate: usize) -> Result<Tensor> {
+pub(crate) fn glu(op: &'static str, x: &Tensor, dim: isize, kind: Activation, gate: usize) -> Result<Tensor> {
     x.expect_float(op)?;
     let d = x.dim(op, dim)?;
     let size = x.shape()[d];
@@ -73,7 +46,7 @@ pub(crate) fn glu(op: &'static str, x: &Tensor, dim: isize, kind: Gate, gate: us
     let inner: usize = shape[d + 1..].iter().product();
     let saved = view::contiguous(&x.detach())?;
     let half = |i: usize| saved.with_layout(saved.layout().slice(d, i * (size / 2), size / 2, 1));
-    let (f, cols) = (kind.function(), size / 2 * inner);
+    let (f, cols) = (Unary::new(kind.op()), size / 2 * inner);
     let pair = Pair { op, gate: half(gate), up: half(1 - gate), cols, f, first: gate };
     if x.elements() == 0 {
         return Ok(record(op, pair.gate, &[x], move |dy, _| {
@@ -120,6 +93,6 @@ impl Pair {
 ///
 /// # Errors
 /// As [`Tensor::gated`].
-pub fn reference(gate: &Tensor, up: &Tensor, kind: Gate) -> Result<Tensor> {
-    super::unary("gated", gate, kind.function())?.mul(up)
+pub fn reference(gate: &Tensor, up: &Tensor, kind: Activation) -> Result<Tensor> {
+    super::unary("gated", gate, Unary::new(kind.op()))?.mul(up)
 }

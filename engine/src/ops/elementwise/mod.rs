@@ -1,17 +1,19 @@
 //! Elementwise operations, and the making and copying of dense tensors.
 
+mod activation;
 mod binary;
 mod copy;
 mod gated;
 mod select;
 mod unary;
 
+pub use activation::Activation;
 pub(crate) use binary::{Binary, binary, logical_not};
 pub(crate) use copy::{Place, cast, copy, embed};
-pub use gated::{Gate, reference as gated_reference};
+pub use gated::reference as gated_reference;
 pub(crate) use gated::{gated, glu};
 pub(crate) use select::{Triangle, masked_fill, triangle, where_cond};
-pub(crate) use unary::{Op, Unary, abs, affine, clamp, neg, pow_scalar, unary};
+pub(crate) use unary::{Op, Unary, abs, affine, clamp, neg, pow_scalar, unary, unary_grad};
 
 use crate::cpu::elementwise as cpu;
 use crate::device::Kind;

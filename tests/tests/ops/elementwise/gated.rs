@@ -1,10 +1,11 @@
 //! Gated linear units.
 
 use proptest::prelude::*;
-use wgrad::{DType, Device, Gate, Result, Tensor, reference};
+use wgrad::{Activation, DType, Device, Result, Tensor, reference};
 use wgrad_tests::{Input, assert_close, each_device, expect_error, gradcheck, same_on_devices_within, strategy};
 
-const GATES: [Gate; 5] = [Gate::Sigmoid, Gate::Silu, Gate::Gelu, Gate::GeluTanh, Gate::Relu];
+const GATES: [Activation; 5] =
+    [Activation::Sigmoid, Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::Relu];
 
 fn close(a: Result<Tensor>, b: Result<Tensor>) {
     let (a, b) = (a.unwrap().to_f64_vec().unwrap(), b.unwrap().to_f64_vec().unwrap());
@@ -44,7 +45,7 @@ proptest! {
             let x = input[0].operand(&input[0].stored(device, DType::F32).unwrap()).unwrap();
             let (first, second) = (x.narrow(dim, 0, half).unwrap(), x.narrow(dim, half, half).unwrap());
             close(x.gate_up(dim, gate), reference::gated(&first, &second, gate));
-            close(x.glu(dim), reference::gated(&second, &first, Gate::Sigmoid));
+            close(x.glu(dim), reference::gated(&second, &first, Activation::Sigmoid));
         });
     }
 }
@@ -53,11 +54,11 @@ proptest! {
 fn nothing_and_bad_input() {
     let cpu = Device::cpu();
     let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &cpu).unwrap();
-    assert_eq!(zeros(&[0, 4]).gate_up(1, Gate::Silu).unwrap().shape(), &[0, 2]);
+    assert_eq!(zeros(&[0, 4]).gate_up(1, Activation::Silu).unwrap().shape(), &[0, 2]);
     let x = zeros(&[3, 0]).requires_grad();
-    let gradients = x.gate_up(1, Gate::Silu).unwrap().sum_all().unwrap().backward().unwrap();
+    let gradients = x.gate_up(1, Activation::Silu).unwrap().sum_all().unwrap().backward().unwrap();
     assert_eq!(gradients.get(&x).unwrap().shape(), &[3, 0]);
-    expect_error(zeros(&[3]).gate_up(0, Gate::Relu), &["gate_up", "3", "halves"]);
-    expect_error(zeros(&[3]).gated(&zeros(&[4]), Gate::Relu), &["gated", "[3]", "[4]"]);
+    expect_error(zeros(&[3]).gate_up(0, Activation::Relu), &["gate_up", "3", "halves"]);
+    expect_error(zeros(&[3]).gated(&zeros(&[4]), Activation::Relu), &["gated", "[3]", "[4]"]);
     expect_error(Tensor::zeros(&[2], DType::I32, &cpu).unwrap().glu(0), &["glu", "i32", "float"]);
 }

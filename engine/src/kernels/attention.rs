@@ -1,0 +1,337 @@
+//! Attention kernels: where the tensors lie, and which variant.
+
+use super::{flag, gpu_of, groups, size};
+use crate::device::gpu::{Bind, Caps, Gpu, Launch};
+use crate::layout::{Dims, Layout};
+use crate::mask::Pairs;
+use crate::ops::attention::{Grads, Operands, Plan, Wants};
+use crate::ops::join::PadMode;
+use crate::{DType, Result, Tensor};
+
+/// Kernels for one kind of device.
+struct Variant {
+    forward: &'static str,
+    query: &'static str,
+    key_value: &'static str,
+    /// Queries, or keys, of a workgroup.
+    rows: usize,
+}
+
+/// Columns of a workgroup.
+const COLUMNS: usize = 64;
+const LANES: Variant = Variant {
+    forward: "attention/forward_lanes",
+    query: "attention/dq_lanes",
+    key_value: "attention/dkv_lanes",
+    rows: 16,
+};
+const TILES: Variant =
+    Variant { forward: "attention/forward", query: "attention/dq", key_value: "attention/dkv", rows: 32 };
+
+fn choose(caps: &Caps) -> &'static Variant {
+    let eight_lanes = caps.subgroups && (caps.subgroup_min, caps.subgroup_max) == (8, 8);
+    if caps.software && eight_lanes { &LANES } else { &TILES }
+}
+
+/// Bits of a contiguous bool tensor [matrices, height, width], as `attention/pack.wgsl` lays them out.
+pub(crate) fn pack_bits(
+    op: &'static str,
+    seen: &Tensor,
+    matrices: usize,
+    height: usize,
+    width: usize,
+) -> Result<Tensor> {
+    let (columns, blocks) = (width.div_ceil(32), height.div_ceil(32));
+    let words = Dims::new(op, &[matrices * (height + blocks) * columns])?;
+    let words = Tensor::gpu_uninit(op, words, DType::U32, seen.device())?;
+    gpu_of(op, seen)?.run(Launch {
+        kernel: "attention/pack",
+        elems: &[],
+        constants: &[],
+        bind: &[Bind::Read(seen.gpu_buffer(op)?), Bind::Write(words.gpu_buffer(op)?)],
+        params: bytemuck::cast_slice(&[
+            size(op, matrices)?,
+            size(op, height)?,
+            size(op, width)?,
+            size(op, seen.layout().offset)?,
+        ]),
+        groups: groups(matrices * blocks * columns),
+    })?;
+    Ok(words)
+}
+
+/// One attention as the kernels take it: tensors in fours of elements, and `Params` of `common/attention.wgsl`.
+struct Call {
+    op: &'static str,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    aux: Tensor,
+    mask: Tensor,
+    params: [u32; 32],
+    constants: Vec<(&'static str, f64)>,
+    /// Widths in fours.
+    d4: usize,
+    dv4: usize,
+}
+
+impl Call {
+    fn new(op: &'static str, operands: &Operands, plan: &Plan) -> Result<Self> {
+        let Pairs { batch, heads, queries, keys } = plan.pairs;
+        let (query, key, value) = (fours(&operands.query)?, fours(&operands.key)?, fours(&operands.value)?);
+        let Aux { tensor, bias, relative, sinks } = Aux::new(operands)?;
+        // Something must be bound for what is absent; it is not read.
+        let aux = tensor.unwrap_or_else(|| query.clone());
+        let mask = operands.mask.clone().unwrap_or_else(|| query.clone());
+        let mut params = Vec::with_capacity(32);
+        for n in [batch, heads, plan.group(), queries, keys] {
+            params.push(size(op, n)?);
+        }
+        for x in [&query, &key, &value] {
+            params.push(size(op, x.layout().offset / 4)?);
+            for dim in 0..3 {
+                params.push(size(op, x.layout().strides[dim] / 4)?);
+            }
+        }
+        for n in bias.into_iter().chain([relative, sinks]) {
+            params.push(size(op, n)?);
+        }
+        params.push((plan.scale as f32).to_bits());
+        params.push((plan.softcap.unwrap_or(1.0) as f32).to_bits());
+        let dropout = plan.dropout.map_or([0; 6], |dropout| {
+            let (seed, draws) = (dropout.state.seed, dropout.state.draws);
+            let (scale, [seed_high, draws_high]) = (dropout.scale as f32, [seed, draws].map(|x| (x >> 32) as u32));
+            [seed as u32, seed_high, draws as u32, draws_high, dropout.threshold, scale.to_bits()]
+        });
+        params.extend(dropout);
+        let mut words = [0; 32];
+        words.iter_mut().zip(&params).for_each(|(word, &param)| *word = param);
+        let (d4, dv4) = (query.shape()[3] / 4, value.shape()[3] / 4);
+        let constants = vec![
+            ("D4", d4 as f64),
+            ("DV4", dv4 as f64),
+            ("HAS_MASK", flag(operands.mask.is_some())),
+            ("HAS_SOFTCAP", flag(plan.softcap.is_some())),
+            ("HAS_BIAS", flag(operands.bias.is_some())),
+            ("HAS_RELATIVE", flag(operands.relative.is_some())),
+            ("HAS_DROPOUT", flag(plan.dropout.is_some())),
+        ];
+        Ok(Call { op, query, key, value, aux, mask, params: words, constants, d4, dv4 })
+    }
+
+    fn gpu(&self) -> Result<&Gpu> {
+        Ok(gpu_of(self.op, &self.query)?)
+    }
+
+    fn run(
+        &self,
+        kernel: &'static str,
+        constant: Option<(&'static str, f64)>,
+        more: &[(&'static str, DType)],
+        bind: &[Bind],
+        groups: u64,
+    ) -> Result<()> {
+        let op = self.op;
+        let dtype = self.query.dtype();
+        let mut elems = vec![("q", dtype), ("k", dtype), ("v", dtype), ("aux", dtype)];
+        elems.extend_from_slice(more);
+        let mut constants = self.constants.clone();
+        constants.extend(constant);
+        let mut all = Vec::with_capacity(8);
+        for x in [&self.query, &self.key, &self.value, &self.aux, &self.mask] {
+            all.push(Bind::Read(x.gpu_buffer(op)?));
+        }
+        all.extend_from_slice(bind);
+        let params = bytemuck::cast_slice(&self.params);
+        gpu_of(op, &self.query)?.run(Launch {
+            kernel,
+            elems: &elems,
+            constants: &constants,
+            bind: &all,
+            params,
+            groups,
+        })
+    }
+}
+
+/// The result [batch, heads, queries, value_dim] and the logarithms of the sums [batch, heads, queries].
+pub(crate) fn forward(op: &'static str, operands: &Operands, plan: &Plan) -> Result<(Tensor, Tensor)> {
+    let call = Call::new(op, operands, plan)?;
+    let Pairs { batch, heads, queries, .. } = plan.pairs;
+    let (dtype, device) = (operands.query.dtype(), operands.query.device());
+    let out = Tensor::gpu_uninit(op, Dims::new(op, &[batch, queries, heads, 4 * call.dv4])?, dtype, device)?;
+    let log_sums = Tensor::gpu_uninit(op, Dims::new(op, &[batch, heads, queries])?, DType::F32, device)?;
+    let variant = choose(call.gpu()?.caps());
+    let work = batch * heads * queries.div_ceil(variant.rows) * (4 * call.dv4).div_ceil(COLUMNS);
+    call.run(
+        variant.forward,
+        Some(("HAS_SINKS", flag(operands.sinks.is_some()))),
+        &[("o", dtype)],
+        &[Bind::Write(out.gpu_buffer(op)?), Bind::Write(log_sums.gpu_buffer(op)?)],
+        work as u64,
+    )?;
+    Ok((by_heads(&out, plan.value_dim)?, log_sums))
+}
+
+/// The gradients, and `delta` [batch, heads, queries].
+pub(crate) fn backward(
+    op: &'static str,
+    operands: &Operands,
+    plan: &Plan,
+    out: &Tensor,
+    log_sums: &Tensor,
+    d_out: &Tensor,
+    wants: Wants,
+) -> Result<(Grads, Tensor)> {
+    let call = Call::new(op, operands, plan)?;
+    let Pairs { batch, heads, queries, keys } = plan.pairs;
+    let (gpu, device) = (call.gpu()?, out.device());
+    let floats = |shape: &[usize]| Tensor::gpu_uninit(op, Dims::new(op, shape)?, DType::F32, device);
+    let (out, d_out) = (by_rows(out)?, by_rows(d_out)?);
+    let elems = [("o", out.dtype()), ("d_o", d_out.dtype())];
+    let stats = floats(&[batch, heads, queries, 2])?;
+    let rows = batch * heads * queries;
+    gpu.run(Launch {
+        kernel: "attention/delta",
+        elems: &elems,
+        constants: &[],
+        bind: &[
+            Bind::Read(out.gpu_buffer(op)?),
+            Bind::Read(d_out.gpu_buffer(op)?),
+            Bind::Read(log_sums.gpu_buffer(op)?),
+            Bind::Write(stats.gpu_buffer(op)?),
+        ],
+        params: bytemuck::cast_slice(&[size(op, rows)?, size(op, heads)?, size(op, queries)?, size(op, call.dv4)?]),
+        groups: groups(rows),
+    })?;
+    let variant = choose(gpu.caps());
+    let elems = &elems[1..];
+    let run = |kernel, constant, to: &Tensor, groups: usize| {
+        let bind =
+            [Bind::Read(d_out.gpu_buffer(op)?), Bind::Read(stats.gpu_buffer(op)?), Bind::Write(to.gpu_buffer(op)?)];
+        call.run(kernel, constant, elems, &bind, groups as u64)
+    };
+    let mut grads = Grads::default();
+    if wants.query {
+        let dq = floats(&[batch, queries, heads, 4 * call.d4])?;
+        run(
+            variant.query,
+            None,
+            &dq,
+            batch * heads * queries.div_ceil(variant.rows) * (4 * call.d4).div_ceil(COLUMNS),
+        )?;
+        grads.query = Some(by_heads(&dq, plan.head_dim)?);
+    }
+    if wants.key_value {
+        let heads = plan.key_heads;
+        let rows = batch * keys * heads;
+        let both = floats(&[4 * rows * (call.d4 + call.dv4)])?;
+        let work = batch * heads * keys.div_ceil(variant.rows) * (4 * call.d4.max(call.dv4)).div_ceil(COLUMNS);
+        run(variant.key_value, None, &both, work)?;
+        let part = |start: usize, width: usize| {
+            both.narrow(0, start, rows * width)?.reshape(&[batch, keys, heads, width].map(|n| n as isize))
+        };
+        grads.key = Some(by_heads(&part(0, 4 * call.d4)?, plan.head_dim)?);
+        grads.value = Some(by_heads(&part(4 * rows * call.d4, 4 * call.dv4)?, plan.value_dim)?);
+    }
+    if let Some(one_row) = wants.bias {
+        let d_bias = floats(&[batch, heads, if one_row { 1 } else { queries }, keys])?;
+        run("attention/bias", Some(("SUM", flag(one_row))), &d_bias, groups(d_bias.elements()) as usize)?;
+        grads.bias = Some(d_bias);
+    }
+    if wants.relative {
+        let by_batch = floats(&[batch, heads, queries + keys - 1])?;
+        run("attention/bias", Some(("SUM", 2.0)), &by_batch, groups(by_batch.elements()) as usize)?;
+        grads.relative = Some(by_batch.sum(&[0], false)?);
+    }
+    Ok((grads, stats.narrow(3, 1, 1)?.squeeze(3)?))
+}
+
+/// [batch, heads, rows, width] with a width of whole fours, in memory by whole aligned fours: itself where it is.
+fn fours(x: &Tensor) -> Result<Tensor> {
+    let x = padded(x)?;
+    let layout = x.layout();
+    let aligned = |dim: usize| layout.strides[dim].is_multiple_of(4) || layout.shape[dim] == 1;
+    let strides_fit = (0..3).all(aligned) && layout.strides[3] == 1;
+    match strides_fit && layout.offset.is_multiple_of(4) {
+        true => Ok(x),
+        false => x.copy(),
+    }
+}
+
+/// With zeros up to a width of whole fours.
+fn padded(x: &Tensor) -> Result<Tensor> {
+    match x.shape().last().map_or(0, |width| width % 4) {
+        0 => Ok(x.clone()),
+        rest => {
+            let mut pads = vec![(0, 0); x.rank()];
+            pads[x.rank() - 1].1 = 4 - rest as isize;
+            x.pad(&pads, PadMode::Constant(0.0))
+        }
+    }
+}
+
+/// [batch, heads, rows, width] as a dense [batch, rows, heads, width of whole fours]: itself where a kernel made it so.
+fn by_rows(x: &Tensor) -> Result<Tensor> {
+    let x = padded(&x.transpose(1, 2)?)?;
+    let x = x.contiguous()?;
+    if x.layout().offset.is_multiple_of(4) { Ok(x) } else { x.copy() }
+}
+
+/// The inverse of [`by_rows`], a view.
+fn by_heads(x: &Tensor, width: usize) -> Result<Tensor> {
+    x.narrow(3, 0, width)?.transpose(1, 2)
+}
+
+/// Bias, relative bias and sinks in one tensor, and where they stand in it.
+struct Aux {
+    tensor: Option<Tensor>,
+    /// First element and strides.
+    bias: [usize; 5],
+    relative: usize,
+    sinks: usize,
+}
+
+impl Aux {
+    fn new(operands: &Operands) -> Result<Self> {
+        let mut aux = Aux { tensor: None, bias: [0; 5], relative: 0, sinks: 0 };
+        let place = |x: &Tensor| {
+            let Layout { offset, strides, .. } = *x.layout();
+            [offset, strides[0], strides[1], strides[2], strides[3]]
+        };
+        match [&operands.bias, &operands.relative, &operands.sinks] {
+            [None, None, None] => {}
+            [Some(bias), None, None] => {
+                (aux.tensor, aux.bias) = (Some(bias.clone()), place(bias));
+            }
+            [bias, relative, sinks] => {
+                let flat = |x: &Option<Tensor>| x.as_ref().map(|x| x.contiguous()?.reshape(&[-1])).transpose();
+                let bias = bias.as_ref().map(compact).transpose()?;
+                let parts = [bias.as_ref().map(|(bias, _)| bias.clone()), flat(relative)?, flat(sinks)?];
+                let length = |x: &Option<Tensor>| x.as_ref().map_or(0, Tensor::elements);
+                aux.bias = bias.map_or([0; 5], |(_, [b, h, r, c])| [0, b, h, r, c]);
+                aux.relative = length(&parts[0]);
+                aux.sinks = aux.relative + length(&parts[1]);
+                let parts: Vec<&Tensor> = parts.iter().flatten().collect();
+                aux.tensor = Some(Tensor::concat(&parts, 0)?);
+            }
+        }
+        Ok(aux)
+    }
+}
+
+/// An expanded tensor without what it repeats, flat, and its strides.
+fn compact(x: &Tensor) -> Result<(Tensor, [usize; 4])> {
+    let mut small = x.clone();
+    for dim in 0..4 {
+        if x.layout().strides[dim] == 0 {
+            small = small.narrow(dim as isize, 0, 1)?;
+        }
+    }
+    let small = small.contiguous()?;
+    let mut strides = [0; 4];
+    for (dim, stride) in strides.iter_mut().enumerate() {
+        *stride = if small.shape()[dim] == 1 { 0 } else { small.layout().strides[dim] };
+    }
+    Ok((small.reshape(&[-1])?, strides))
+}

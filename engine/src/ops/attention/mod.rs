@@ -1,0 +1,184 @@
+//! Scaled dot-product attention, fused: no score is kept. The backward computes them again from what the forward saved, the
+//! logarithm of each row's sum.
+
+mod options;
+pub mod reference;
+
+use crate::autograd::record;
+use crate::cpu::attention as cpu;
+use crate::device::{Kind, RngState};
+use crate::kernels::attention as kernels;
+use crate::layout::Dims;
+use crate::mask::Pairs;
+use crate::ops::rows::{narrowed, wide};
+use crate::{Result, Tensor};
+
+pub use options::AttentionOptions;
+use options::check;
+
+/// The logarithm of the sum of a query that sees nothing: a number that no real one comes near, yet finite.
+pub(crate) const NOTHING: f64 = -1e30;
+
+/// Dropout of attention weights: weight `e`, in row-major order of [batch, heads, queries, keys], falls if word `e` of the draw is
+/// below the threshold; the others are scaled up.
+#[derive(Clone, Copy)]
+pub(crate) struct Dropout {
+    pub state: RngState,
+    pub threshold: u32,
+    pub scale: f64,
+}
+
+/// Sizes and numbers of one attention.
+#[derive(Clone, Copy)]
+pub(crate) struct Plan {
+    pub pairs: Pairs,
+    pub key_heads: usize,
+    pub head_dim: usize,
+    pub value_dim: usize,
+    pub scale: f64,
+    pub softcap: Option<f64>,
+    pub dropout: Option<Dropout>,
+}
+
+impl Plan {
+    /// Query heads that share a key head.
+    pub fn group(&self) -> usize {
+        self.pairs.heads / self.key_heads
+    }
+}
+
+/// The tensors of one attention, detached.
+#[derive(Clone)]
+pub(crate) struct Operands {
+    /// [batch, heads, queries, head_dim], any strides.
+    pub query: Tensor,
+    /// [batch, key heads, keys, head_dim].
+    pub key: Tensor,
+    /// [batch, key heads, keys, value_dim].
+    pub value: Tensor,
+    /// Expanded to [batch, heads, queries, keys].
+    pub bias: Option<Tensor>,
+    /// Expanded to [heads, queries + keys - 1].
+    pub relative: Option<Tensor>,
+    /// [heads].
+    pub sinks: Option<Tensor>,
+    /// [`Mask::lowered`](crate::Mask).
+    pub mask: Option<Tensor>,
+}
+
+impl Operands {
+    /// Halves widened to f32.
+    fn wide(&self) -> Result<Self> {
+        let some = |x: &Option<Tensor>| x.as_ref().map(wide).transpose();
+        Ok(Operands {
+            query: wide(&self.query)?,
+            key: wide(&self.key)?,
+            value: wide(&self.value)?,
+            bias: some(&self.bias)?,
+            relative: some(&self.relative)?,
+            sinks: some(&self.sinks)?,
+            mask: self.mask.clone(),
+        })
+    }
+}
+
+/// Which gradients are wanted.
+#[derive(Clone, Copy)]
+pub(crate) struct Wants {
+    pub query: bool,
+    pub key_value: bool,
+    /// Of the bias: None, or whether one row of it serves all queries.
+    pub bias: Option<bool>,
+    pub relative: bool,
+}
+
+/// Gradients, as far as they were wanted.
+#[derive(Default)]
+pub(crate) struct Grads {
+    pub query: Option<Tensor>,
+    pub key: Option<Tensor>,
+    pub value: Option<Tensor>,
+    /// [batch, heads, queries, keys], or [batch, heads, 1, keys] where one row serves all queries.
+    pub bias: Option<Tensor>,
+    /// [heads, queries + keys - 1].
+    pub relative: Option<Tensor>,
+}
+
+pub(crate) fn attention(query: &Tensor, key: &Tensor, value: &Tensor, options: &AttentionOptions) -> Result<Tensor> {
+    let op = "attention";
+    let mut plan = check(op, query, key, value, options)?;
+    let Pairs { batch, heads, queries, keys } = plan.pairs;
+    let empty = batch * heads * queries * keys * plan.head_dim * plan.value_dim == 0;
+    if empty || options.dropout >= 1.0 {
+        return reference::attention(query, key, value, options);
+    }
+    if options.dropout > 0.0 {
+        let threshold = (options.dropout * 2f64.powi(32)).round() as u32;
+        let state = query.device().next_draw();
+        plan.dropout = Some(Dropout { state, threshold, scale: 1.0 / (1.0 - options.dropout) });
+    }
+    let expand = |x: &Option<Tensor>, shape: &[usize]| x.as_ref().map(|x| x.detach().expand(shape)).transpose();
+    let operands = Operands {
+        query: query.detach(),
+        key: key.detach(),
+        value: value.detach(),
+        bias: expand(&options.bias, &[batch, heads, queries, keys])?,
+        relative: expand(&options.relative_bias, &[heads, queries + keys - 1])?,
+        sinks: options.sinks.as_ref().map(Tensor::detach),
+        mask: options.mask.lowered(op, plan.pairs, query.device())?,
+    };
+    let dtype = query.dtype();
+    let (out, log_sums) = match query.device().kind() {
+        Kind::Cpu(_) => cpu::forward(op, &operands.wide()?, &plan)?,
+        Kind::Gpu(_) => kernels::forward(op, &operands, &plan)?,
+    };
+    let out = narrowed(&out, dtype)?;
+    let extras = [&options.bias, &options.relative_bias, &options.sinks];
+    let inputs: Vec<&Tensor> = [query, key, value].into_iter().chain(extras.into_iter().flatten()).collect();
+    let shapes: Vec<Dims> = inputs.iter().map(|x| x.dims()).collect();
+    let has = extras.map(|x| x.is_some());
+    let saved = out.clone();
+    Ok(record(op, out, &inputs, move |d_out, needs| {
+        // Where bias, relative bias and sinks stand among the inputs.
+        let mut next = 3;
+        let [bias, relative, sinks] = has.map(|has| {
+            let at = has.then_some(next);
+            next += usize::from(has);
+            at
+        });
+        let wanted = |at: Option<usize>| at.filter(|&at| needs[at]);
+        let one_row = |at: usize| shapes[at].len() < 2 || shapes[at][shapes[at].len() - 2] == 1;
+        let wants = Wants {
+            query: needs[0],
+            key_value: needs[1] || needs[2],
+            bias: wanted(bias).map(one_row),
+            relative: wanted(relative).is_some(),
+        };
+        let d_out = d_out.detach();
+        let (grads, delta) = match d_out.device().kind() {
+            Kind::Cpu(_) => {
+                cpu::backward(op, &operands.wide()?, &plan, &wide(&saved)?, &log_sums, &wide(&d_out)?, wants)?
+            }
+            Kind::Gpu(_) => kernels::backward(op, &operands, &plan, &saved, &log_sums, &d_out, wants)?,
+        };
+        let mut all = vec![None; needs.len()];
+        for (at, grad) in [
+            (Some(0), grads.query),
+            (Some(1), grads.key),
+            (Some(2), grads.value),
+            (bias, grads.bias),
+            (relative, grads.relative),
+        ] {
+            if let (Some(at), Some(grad)) = (at.filter(|&at| needs[at]), grad) {
+                all[at] = Some(narrowed(&grad.sum_to(&shapes[at])?, dtype)?);
+            }
+        }
+        if let (Some(at), Some(logits)) = (wanted(sinks), &operands.sinks) {
+            // The sink's weight is exp(sink - log sum), and what it takes from a row is delta.
+            let logits = wide(logits)?.reshape(&[1, heads as isize, 1])?;
+            let weights = logits.sub(&log_sums)?.clamp(None, Some(0.0))?.exp()?;
+            all[at] = Some(narrowed(&weights.mul(&delta)?.sum(&[0, 2], false)?.neg()?, dtype)?);
+        }
+        Ok(all)
+    }))
+}

@@ -1,0 +1,106 @@
+//! Attention as a composition of primitive operations: simple, differentiable, with every score in memory. It defines what
+//! attention means here; the fused one is measured against it.
+
+use super::options::check;
+use super::{AttentionOptions, NOTHING};
+use crate::layout::Dims;
+use crate::mask::Pairs;
+use crate::ops::view::reshape_to;
+use crate::{DType, Result, Tensor};
+
+/// [`Tensor::attention`] from primitive operations.
+///
+/// # Errors
+/// As [`Tensor::attention`].
+pub fn attention(query: &Tensor, key: &Tensor, value: &Tensor, options: &AttentionOptions) -> Result<Tensor> {
+    let op = "attention";
+    let plan = check(op, query, key, value, options)?;
+    let Pairs { batch, heads, queries, keys } = plan.pairs;
+    let dtype = query.dtype();
+    if dtype.is_half() {
+        let (query, key, value, options) = widened(query, key, value, options)?;
+        return attention(&query, &key, &value, &options)?.cast(dtype);
+    }
+    if batch * heads * queries * keys * plan.value_dim == 0 {
+        // No key to see, or nothing to compute; a product keeps the graph in one piece.
+        let none = Tensor::zeros(&[0, plan.value_dim], dtype, query.device())?;
+        return query.narrow(3, 0, 0)?.matmul(&none);
+    }
+    let weights = weights(query, key, value, options)?;
+    let out = grouped(&weights, plan.key_heads, keys)?.matmul(value)?;
+    reshape_to(&out, Dims::new(op, &[batch, heads, queries, plan.value_dim])?)
+}
+
+/// The weights [batch, heads, queries, keys] with which [`Tensor::attention`] adds up values.
+///
+/// # Errors
+/// As [`Tensor::attention`].
+pub fn attention_weights(query: &Tensor, key: &Tensor, options: &AttentionOptions) -> Result<Tensor> {
+    check("attention_weights", query, key, key, options)?;
+    let dtype = query.dtype();
+    if dtype.is_half() {
+        let (query, key, _, options) = widened(query, key, key, options)?;
+        return weights(&query, &key, &key, &options)?.cast(dtype);
+    }
+    weights(query, key, key, options)
+}
+
+fn widened(
+    query: &Tensor,
+    key: &Tensor,
+    value: &Tensor,
+    options: &AttentionOptions,
+) -> Result<(Tensor, Tensor, Tensor, AttentionOptions)> {
+    let wide = |x: &Tensor| x.cast(DType::F32);
+    let some = |x: &Option<Tensor>| x.as_ref().map(wide).transpose();
+    let options = AttentionOptions {
+        bias: some(&options.bias)?,
+        relative_bias: some(&options.relative_bias)?,
+        sinks: some(&options.sinks)?,
+        ..options.clone()
+    };
+    Ok((wide(query)?, wide(key)?, wide(value)?, options))
+}
+
+/// The query heads of one key head as rows of one matrix, so that keys and values are never repeated.
+fn grouped(x: &Tensor, key_heads: usize, width: usize) -> Result<Tensor> {
+    let &[batch, heads, rows, _] = x.shape() else { return Ok(x.clone()) };
+    reshape_to(x, Dims::new("attention", &[batch, key_heads, heads / key_heads * rows, width])?)
+}
+
+fn weights(query: &Tensor, key: &Tensor, value: &Tensor, options: &AttentionOptions) -> Result<Tensor> {
+    let op = "attention";
+    let plan = check(op, query, key, value, options)?;
+    let Pairs { batch, heads, queries, keys } = plan.pairs;
+    let full = Dims::new(op, &[batch, heads, queries, keys])?;
+    let scores = grouped(query, plan.key_heads, plan.head_dim)?.matmul(&key.transpose(2, 3)?)?;
+    let mut scores = reshape_to(&scores, full)?.mul_scalar(plan.scale)?;
+    if let Some(cap) = options.softcap {
+        scores = scores.mul_scalar(1.0 / cap)?.tanh()?.mul_scalar(cap)?;
+    }
+    if let Some(bias) = &options.bias {
+        scores = scores.add(bias)?;
+    }
+    if let Some(relative) = &options.relative_bias {
+        let places = (0..queries).flat_map(|i| (0..keys).map(move |j| (j + queries - 1 - i) as u32));
+        let places = Tensor::from_vec(places.collect(), &[queries * keys], query.device())?;
+        let bias = relative.index_select(1, &places)?;
+        scores = scores.add(&reshape_to(&bias, Dims::new(op, &[bias.shape()[0], queries, keys])?)?)?;
+    }
+    let hidden = options.mask.seen(plan.pairs, query.device())?.map(|seen| seen.logical_not()).transpose()?;
+    if let Some(hidden) = &hidden {
+        scores = scores.masked_fill(hidden, NOTHING)?;
+    }
+    let mut weights = match &options.sinks {
+        None => scores.softmax(-1)?,
+        Some(sinks) => {
+            let sinks = reshape_to(sinks, Dims::new(op, &[1, heads, 1, 1])?)?.expand(&[batch, heads, queries, 1])?;
+            Tensor::concat(&[&scores, &sinks], -1)?.softmax(-1)?.narrow(-1, 0, keys)?
+        }
+    };
+    if let Some(hidden) = &hidden {
+        // Filled again after the softmax: a row with nothing allowed is uniform until then.
+        weights = weights.masked_fill(hidden, 0.0)?;
+    }
+    if options.dropout > 0.0 { weights.dropout(options.dropout) } else { Ok(weights) }
+}

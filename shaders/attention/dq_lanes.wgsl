@@ -1,0 +1,121 @@
+// The gradient of the queries for software drivers, as attention/forward_lanes.wgsl: with w from the saved lse,
+//
+//   dp_ij = do_i v_j;   dx_ij = w_ij (dp_ij - delta_i) slope_ij;   dq_i = sum over j of dx_ij k_j
+//
+// stats: [batch, heads, queries, 2], lse and delta; d_o: [batch, queries, heads, 4 DV4]; dq: [batch, queries, heads, 4 D4], of which one
+// subgroup has 16 rows and up to 64 columns.
+
+//#import common/attention.wgsl
+//#import common/lanes.wgsl
+
+@group(0) @binding(5) var<storage, read> d_o: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read> stats: array<vec2<f32>>;
+@group(0) @binding(7) var<storage, read_write> dq: array<vec4<f32>>;
+
+fn load4_d_o(i: u32) -> vec4<f32> { return d_o[i]; }
+
+// The lane's rows of stats: `lane` and `lane + 8`.
+var<private> upper: vec2<f32>;
+var<private> lower: vec2<f32>;
+// w slope.
+var<private> slopes: Rows;
+var<private> left: Rows;
+var<private> right: Rows;
+
+fn stat(r: u32) -> vec2<f32> {
+    return select(subgroupShuffle(upper, r & 7u), subgroupShuffle(lower, r & 7u), r >= 8u);
+}
+
+fn weigh(first: u32, at: Head, query: u32, j: vec4<u32>) {
+    for (var r = first; r < first + 4u; r++) {
+        let lse = stat(r).x;
+        let s = scores(products[r], at, vec4<u32>(query + r), j);
+        let is_seen = has(sights, r) & vec4<bool>(lse > NOTHING);
+        slopes[r] = weights(s.value, vec4<f32>(lse), is_seen) * s.slope;
+    }
+}
+
+fn differentiate(first: u32) {
+    for (var r = first; r < first + 4u; r++) {
+        products[r] = slopes[r] * (products[r] * factor(r) - stat(r).y);
+    }
+}
+
+@compute @workgroup_size(8)
+fn main(
+    @builtin(workgroup_id) wg: vec3<u32>,
+    @builtin(num_workgroups) nwg: vec3<u32>,
+    @builtin(subgroup_invocation_id) lane: u32,
+) {
+    let group = wg.x + wg.y * nwg.x;
+    let chunks = (D4 + 15u) / 16u;
+    let tiles = (p.queries + 15u) / 16u;
+    let query = group / chunks % tiles * 16u;
+    let head = group / (chunks * tiles);
+    let at = Head(head / p.heads, head % p.heads);
+    if (at.batch < p.batch) {
+        let column = group % chunks * 16u + lane;
+        let c0 = min(column, D4 - 1u);
+        let c1 = min(column + 8u, D4 - 1u);
+        upper = stats[row_of(at, query + lane)];
+        lower = stats[row_of(at, query + 8u + lane)];
+        clear(&left);
+        clear(&right);
+        let rows = vec2<u32>(query, query + 16u);
+        let range = keys_of(at, rows);
+        for (var key = range.x / 32u * 32u; key < range.y; key += 32u) {
+            let tile = tile_of(at, rows, vec2<u32>(key, key + 32u));
+            if (tile != EMPTY) {
+                let j = vec4<u32>(key + 4u * lane) + vec4<u32>(0u, 1u, 2u, 3u);
+                let q0 = q_at(at, query + lane);
+                let q1 = q_at(at, query + 8u + lane);
+                let k0 = k_at(at, j.x);
+                let k1 = k_at(at, j.y);
+                let k2 = k_at(at, j.z);
+                let k3 = k_at(at, j.w);
+                clear(&products);
+                for (var d = 0u; d < D4; d++) {
+                    let keys = mat4x4<f32>(load4_k(k0 + d), load4_k(k1 + d), load4_k(k2 + d), load4_k(k3 + d));
+                    add_products(load4_q(q0 + d), load4_q(q1 + d), keys);
+                }
+                look(at, query, j.x, false, tile);
+                weigh(0u, at, query, j);
+                weigh(4u, at, query, j);
+                weigh(8u, at, query, j);
+                weigh(12u, at, query, j);
+                let o0 = o_at(at, query + lane);
+                let o1 = o_at(at, query + 8u + lane);
+                let v0 = v_at(at, j.x);
+                let v1 = v_at(at, j.y);
+                let v2 = v_at(at, j.z);
+                let v3 = v_at(at, j.w);
+                clear(&products);
+                for (var d = 0u; d < DV4; d++) {
+                    let values = mat4x4<f32>(load4_v(v0 + d), load4_v(v1 + d), load4_v(v2 + d), load4_v(v3 + d));
+                    add_products(load4_d_o(o0 + d), load4_d_o(o1 + d), values);
+                }
+                differentiate(0u);
+                differentiate(4u);
+                differentiate(8u);
+                differentiate(12u);
+                for (var four = 0u; four < 8u; four++) {
+                    let a0 = k_at(at, key + 4u * four);
+                    let a1 = k_at(at, key + 4u * four + 1u);
+                    let a2 = k_at(at, key + 4u * four + 2u);
+                    let a3 = k_at(at, key + 4u * four + 3u);
+                    add_weighted(&left, four, mat4x4<f32>(load4_k(a0 + c0), load4_k(a1 + c0), load4_k(a2 + c0), load4_k(a3 + c0)));
+                    if (D4 > 8u) {
+                        add_weighted(&right, four, mat4x4<f32>(load4_k(a0 + c1), load4_k(a1 + c1), load4_k(a2 + c1), load4_k(a3 + c1)));
+                    }
+                }
+            }
+        }
+        for (var r = 0u; r < 16u; r++) {
+            if (query + r < p.queries) {
+                let row = ((at.batch * p.queries + query + r) * p.heads + at.head) * D4;
+                if (column < D4) { dq[row + column] = left[r]; }
+                if (column + 8u < D4) { dq[row + column + 8u] = right[r]; }
+            }
+        }
+    }
+}

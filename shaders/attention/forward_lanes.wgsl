@@ -1,0 +1,118 @@
+// Attention forward for software drivers, where a shuffle within 8 lanes costs far less than a load or a barrier:
+//
+//   o_i = sum over j of w_ij v_j;   lse_i = log of the sum over j of exp(s_ij)
+//
+// with s and w of common/attention.wgsl. o: [batch, queries, heads, 4 DV4]; lse: [batch, heads, queries]. One subgroup has 16 queries
+// and up to 64 columns of the values, and goes over the keys with a running maximum (Dao, "FlashAttention-2", 2023).
+
+//#import common/attention.wgsl
+//#import common/lanes.wgsl
+
+override HAS_SINKS: bool = false;
+
+@group(0) @binding(5) var<storage, read_write> o: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read_write> lse: array<f32>;
+
+fn store4_o(i: u32, v: vec4<f32>) { o[i] = v; }
+
+var<private> most: array<f32, 16>;
+var<private> total: array<f32, 16>;
+// Columns 4 lane of the first 32 of the chunk, and of the second.
+var<private> left: Rows;
+var<private> right: Rows;
+
+// Turns products of four queries into weights, and shrinks what was added up under a lower maximum.
+fn soften(first: u32, at: Head, query: u32, j: vec4<u32>) {
+    for (var r = first; r < first + 4u; r++) {
+        let s = scores(products[r], at, vec4<u32>(query + r), j).value;
+        let is_seen = has(sights, r);
+        let x = select(vec4<f32>(NOTHING), s, is_seen);
+        let highest = max(most[r], subgroupMax(max(max(x.x, x.y), max(x.z, x.w))));
+        let shrink = exp(most[r] - highest);
+        let w = weights(s, vec4<f32>(highest), is_seen);
+        most[r] = highest;
+        total[r] = total[r] * shrink + (w.x + w.y + w.z + w.w);
+        left[r] *= shrink;
+        right[r] *= shrink;
+        products[r] = w * factor(r);
+    }
+}
+
+@compute @workgroup_size(8)
+fn main(
+    @builtin(workgroup_id) wg: vec3<u32>,
+    @builtin(num_workgroups) nwg: vec3<u32>,
+    @builtin(subgroup_invocation_id) lane: u32,
+) {
+    let group = wg.x + wg.y * nwg.x;
+    let chunks = (DV4 + 15u) / 16u;
+    let tiles = (p.queries + 15u) / 16u;
+    let query = group / chunks % tiles * 16u;
+    let head = group / (chunks * tiles);
+    let at = Head(head / p.heads, head % p.heads);
+    if (at.batch < p.batch) {
+        let column = group % chunks * 16u + lane;
+        let c0 = min(column, DV4 - 1u);
+        let c1 = min(column + 8u, DV4 - 1u);
+        for (var r = 0u; r < 16u; r++) {
+            most[r] = NOTHING;
+            total[r] = 0.0;
+        }
+        clear(&left);
+        clear(&right);
+        let rows = vec2<u32>(query, query + 16u);
+        let range = keys_of(at, rows);
+        for (var key = range.x / 32u * 32u; key < range.y; key += 32u) {
+            let tile = tile_of(at, rows, vec2<u32>(key, key + 32u));
+            if (tile != EMPTY) {
+                let j = vec4<u32>(key + 4u * lane) + vec4<u32>(0u, 1u, 2u, 3u);
+                let q0 = q_at(at, query + lane);
+                let q1 = q_at(at, query + 8u + lane);
+                let k0 = k_at(at, j.x);
+                let k1 = k_at(at, j.y);
+                let k2 = k_at(at, j.z);
+                let k3 = k_at(at, j.w);
+                clear(&products);
+                for (var d = 0u; d < D4; d++) {
+                    let keys = mat4x4<f32>(load4_k(k0 + d), load4_k(k1 + d), load4_k(k2 + d), load4_k(k3 + d));
+                    add_products(load4_q(q0 + d), load4_q(q1 + d), keys);
+                }
+                look(at, query, j.x, false, tile);
+                soften(0u, at, query, j);
+                soften(4u, at, query, j);
+                soften(8u, at, query, j);
+                soften(12u, at, query, j);
+                for (var four = 0u; four < 8u; four++) {
+                    let v0 = v_at(at, key + 4u * four);
+                    let v1 = v_at(at, key + 4u * four + 1u);
+                    let v2 = v_at(at, key + 4u * four + 2u);
+                    let v3 = v_at(at, key + 4u * four + 3u);
+                    add_weighted(&left, four, mat4x4<f32>(load4_v(v0 + c0), load4_v(v1 + c0), load4_v(v2 + c0), load4_v(v3 + c0)));
+                    if (DV4 > 8u) {
+                        add_weighted(&right, four, mat4x4<f32>(load4_v(v0 + c1), load4_v(v1 + c1), load4_v(v2 + c1), load4_v(v3 + c1)));
+                    }
+                }
+            }
+        }
+        for (var r = 0u; r < 16u; r++) {
+            var sum = subgroupAdd(total[r]);
+            var highest = most[r];
+            var shrink = 1.0;
+            if (HAS_SINKS) {
+                let sink = load_aux(p.sinks_start + at.head);
+                highest = max(highest, sink);
+                shrink = exp(most[r] - highest);
+                sum = sum * shrink + exp(sink - highest);
+            }
+            if (query + r < p.queries) {
+                let scale = select(0.0, shrink / max(sum, 1e-30), sum > 0.0);
+                let row = ((at.batch * p.queries + query + r) * p.heads + at.head) * DV4;
+                if (column < DV4) { store4_o(row + column, left[r] * scale); }
+                if (column + 8u < DV4) { store4_o(row + column + 8u, right[r] * scale); }
+                if (lane == 0u && group % chunks == 0u) {
+                    lse[row_of(at, query + r)] = select(NOTHING, highest + log(max(sum, 1e-30)), sum > 0.0);
+                }
+            }
+        }
+    }
+}

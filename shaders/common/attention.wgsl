@@ -1,0 +1,185 @@
+// What all attention kernels share. For batch element b, query head h and its key head h / group,
+//
+//   s_ij = softcap tanh(scale q_i k_j / softcap) + bias[b, h, i, j] + relative[h, j - i + queries - 1],  if i sees j
+//   w_ij = exp(s_ij) / (sum over j of exp(s_ij) + exp(sink_h)),  or 0
+//
+// q: [batch, heads, queries, 4 D4]; k: [batch, heads / group, keys, 4 D4]; v: [batch, heads / group, keys, 4 DV4], each with its
+// strides. `aux` holds bias, relative bias and sinks, `mask` the words of common/mask.wgsl; where there are none, other memory is
+// bound and not read. Scores are worked on by fours: of one query and four keys, or of four queries and one key.
+
+override D4: u32 = 16u;
+override DV4: u32 = 16u;
+override HAS_MASK: bool = false;
+override HAS_SOFTCAP: bool = false;
+override HAS_BIAS: bool = false;
+override HAS_RELATIVE: bool = false;
+override HAS_DROPOUT: bool = false;
+
+// Hidden: what no real score comes near.
+const NOTHING: f32 = -1e30;
+
+struct Params {
+    batch: u32,
+    heads: u32,
+    group: u32, // query heads of a key head
+    queries: u32,
+    keys: u32,
+    // In units of vec4: first element, strides of batch, head, row.
+    q_start: u32,
+    q_batch: u32,
+    q_head: u32,
+    q_row: u32,
+    k_start: u32,
+    k_batch: u32,
+    k_head: u32,
+    k_row: u32,
+    v_start: u32,
+    v_batch: u32,
+    v_head: u32,
+    v_row: u32,
+    bias_start: u32,
+    bias_batch: u32,
+    bias_head: u32,
+    bias_row: u32,
+    bias_column: u32,
+    relative_start: u32,
+    sinks_start: u32,
+    scale: f32,
+    softcap: f32,
+    seed_low: u32,
+    seed_high: u32,
+    draw_low: u32,
+    draw_high: u32,
+    threshold: u32, // of dropout; what is kept is scaled by keep
+    keep: f32,
+}
+
+@group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> k: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> v: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> aux: array<f32>;
+@group(0) @binding(4) var<storage, read> mask: array<u32>;
+@group(1) @binding(0) var<uniform> p: Params;
+
+//#import common/mask.wgsl
+//#import common/math.wgsl
+//#import common/philox.wgsl
+
+fn load4_q(i: u32) -> vec4<f32> { return q[i]; }
+fn load4_k(i: u32) -> vec4<f32> { return k[i]; }
+fn load4_v(i: u32) -> vec4<f32> { return v[i]; }
+fn load_aux(i: u32) -> f32 { return aux[i]; }
+
+// Which head of which batch element.
+struct Head {
+    batch: u32,
+    head: u32,
+}
+
+// Where rows begin. Rows beyond the end are the last one: they are read, and then hidden or not stored.
+fn q_at(at: Head, i: u32) -> u32 {
+    return p.q_start + at.batch * p.q_batch + at.head * p.q_head + min(i, p.queries - 1u) * p.q_row;
+}
+
+fn k_at(at: Head, j: u32) -> u32 {
+    return p.k_start + at.batch * p.k_batch + at.head / p.group * p.k_head + min(j, p.keys - 1u) * p.k_row;
+}
+
+fn v_at(at: Head, j: u32) -> u32 {
+    return p.v_start + at.batch * p.v_batch + at.head / p.group * p.v_head + min(j, p.keys - 1u) * p.v_row;
+}
+
+// Of the result and its gradient, [batch, queries, heads, 4 DV4].
+fn o_at(at: Head, i: u32) -> u32 {
+    return ((at.batch * p.queries + min(i, p.queries - 1u)) * p.heads + at.head) * DV4;
+}
+
+// Row of [batch, heads, queries].
+fn row_of(at: Head, i: u32) -> u32 {
+    return (at.batch * p.heads + at.head) * p.queries + min(i, p.queries - 1u);
+}
+
+fn tile_of(at: Head, queries: vec2<u32>, keys: vec2<u32>) -> u32 {
+    if (HAS_MASK) {
+        return mask_tile(at.batch, at.head, min(queries, vec2<u32>(p.queries)), min(keys, vec2<u32>(p.keys)));
+    }
+    return FULL;
+}
+
+fn keys_of(at: Head, queries: vec2<u32>) -> vec2<u32> {
+    if (HAS_MASK) {
+        return mask_keys(at.batch, min(queries, vec2<u32>(p.queries)));
+    }
+    return vec2<u32>(0u, p.keys);
+}
+
+fn queries_of(at: Head, keys: vec2<u32>) -> vec2<u32> {
+    if (HAS_MASK) {
+        return mask_queries(at.batch, min(keys, vec2<u32>(p.keys)));
+    }
+    return vec2<u32>(0u, p.queries);
+}
+
+fn seen(at: Head, i: u32, j: u32, tile: u32) -> bool {
+    var inside = i < p.queries && j < p.keys;
+    if (HAS_MASK) {
+        if (inside && tile != FULL) {
+            inside = mask_sees(at.batch, at.head, i, j);
+        }
+    }
+    return inside;
+}
+
+struct Scores {
+    value: vec4<f32>,
+    slope: vec4<f32>, // by the product q_i k_j
+}
+
+fn scores(products: vec4<f32>, at: Head, i: vec4<u32>, j: vec4<u32>) -> Scores {
+    var s = Scores(products * p.scale, vec4<f32>(p.scale));
+    if (HAS_SOFTCAP) {
+        let t = tanh_(s.value / p.softcap);
+        s = Scores(p.softcap * t, p.scale * (1.0 - t * t));
+    }
+    if (HAS_BIAS || HAS_RELATIVE) {
+        let row = min(i, vec4<u32>(p.queries - 1u));
+        let column = min(j, vec4<u32>(p.keys - 1u));
+        if (HAS_BIAS) {
+            let places = vec4<u32>(p.bias_start + at.batch * p.bias_batch + at.head * p.bias_head)
+                + row * p.bias_row + column * p.bias_column;
+            s.value += aux4(places);
+        }
+        if (HAS_RELATIVE) {
+            let start = p.relative_start + at.head * (p.queries + p.keys - 1u);
+            s.value += aux4(start + column + (p.queries - 1u - row));
+        }
+    }
+    return s;
+}
+
+fn aux4(i: vec4<u32>) -> vec4<f32> {
+    return vec4<f32>(load_aux(i.x), load_aux(i.y), load_aux(i.z), load_aux(i.w));
+}
+
+// exp(x) for x <= 0, to a few units in the last place.
+fn exp_of_negative(x: vec4<f32>) -> vec4<f32> {
+    let bounded = max(x, vec4<f32>(-87.0));
+    let n = round(bounded * LOG2_E);
+    return (1.0 + expm1_near_zero(bounded - n * LN2_HI - n * LN2_LO)) * pow2(vec4<i32>(n));
+}
+
+// exp(s - most) for what is seen.
+fn weights(s: vec4<f32>, most: vec4<f32>, is_seen: vec4<bool>) -> vec4<f32> {
+    return select(vec4<f32>(0.0), exp_of_negative(min(s - most, vec4<f32>(0.0))), is_seen);
+}
+
+// Whether dropout keeps a weight, which it then scales by p.keep. Element e of the weights [batch, heads, queries, keys] has word e % 4
+// of block e / 4, counted in 64 bits.
+fn kept(at: Head, i: u32, j: u32) -> bool {
+    let start = wide_product(row_of(at, i), p.keys);
+    let low = start.y + j;
+    let high = start.x + select(0u, 1u, low < j);
+    let block = vec2<u32>((low >> 2u) | (high << 30u), high >> 2u);
+    let words = philox(vec4<u32>(block, p.draw_low, p.draw_high), vec2<u32>(p.seed_low, p.seed_high));
+    return words[low & 3u] >= p.threshold;
+}

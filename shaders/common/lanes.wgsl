@@ -1,0 +1,61 @@
+// Attention by subgroups of 8 lanes, in registers: 16 rows against 32 columns, four to a lane. Rows are queries and columns keys, or
+// the other way round. Loops over the rows have constant bounds and short bodies, so that drivers unroll them: else the arrays
+// would lie in memory.
+
+alias Rows = array<vec4<f32>, 16>;
+
+// Of row r and the lane's columns.
+var<private> products: Rows;
+// Bit r: whether row r and a column of the lane see each other, and whether dropout keeps their weight.
+var<private> sights: vec4<u32>;
+var<private> keeps: vec4<u32>;
+
+fn clear(rows: ptr<private, Rows>) {
+    for (var r = 0u; r < 16u; r++) {
+        (*rows)[r] = vec4<f32>();
+    }
+}
+
+// Adds products over four elements: the lane brings those of rows `lane` and `lane + 8`, and of its columns.
+fn add_products(upper: vec4<f32>, lower: vec4<f32>, columns: mat4x4<f32>) {
+    for (var r = 0u; r < 8u; r++) {
+        products[r] += subgroupShuffle(upper, r) * columns;
+    }
+    for (var r = 0u; r < 8u; r++) {
+        products[r + 8u] += subgroupShuffle(lower, r) * columns;
+    }
+}
+
+// Adds to each row the vectors of the four columns of lane `four`, weighted by `products`. The lane has four elements of them.
+fn add_weighted(sum: ptr<private, Rows>, four: u32, vectors: mat4x4<f32>) {
+    for (var r = 0u; r < 16u; r++) {
+        (*sum)[r] += vectors * subgroupShuffle(products[r], four);
+    }
+}
+
+// Notes who sees whom: 16 queries and the lane's four keys, or with `by_key` 16 keys and its four queries.
+fn look(at: Head, row: u32, column: u32, by_key: bool, tile: u32) {
+    sights = vec4<u32>();
+    keeps = vec4<u32>();
+    for (var n = 0u; n < 64u; n++) {
+        let i = select(row + n / 4u, column + n % 4u, by_key);
+        let j = select(column + n % 4u, row + n / 4u, by_key);
+        let bit = select(vec4<u32>(), vec4<u32>(1u << (n / 4u)), vec4<u32>(n % 4u) == vec4<u32>(0u, 1u, 2u, 3u));
+        sights |= select(vec4<u32>(), bit, seen(at, i, j, tile));
+        if (HAS_DROPOUT) {
+            keeps |= select(vec4<u32>(), bit, kept(at, i, j));
+        }
+    }
+}
+
+fn has(bits: vec4<u32>, r: u32) -> vec4<bool> {
+    return (bits & vec4<u32>(1u << r)) != vec4<u32>();
+}
+
+// What dropout multiplies a weight by.
+fn factor(r: u32) -> vec4<f32> {
+    if (HAS_DROPOUT) {
+        return select(vec4<f32>(), vec4<f32>(p.keep), has(keeps, r));
+    }
+    return vec4<f32>(1.0);
+}
