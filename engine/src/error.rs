@@ -95,8 +95,8 @@ pub enum Error {
         /// The limit in force in bytes.
         limit: u64,
     },
-    /// A tensor larger than what one kernel of this device can bind.
-    #[error("{op}: {bytes} bytes exceed what one binding of this device holds, {limit} bytes")]
+    /// A tensor larger than a buffer of this device, or than what a kernel can bind of it where it cannot work in pieces.
+    #[error("{op}: {bytes} bytes exceed what this device takes at once, {limit} bytes")]
     TooLarge {
         /// The operation.
         op: &'static str,

@@ -27,13 +27,17 @@ pub use device::{AdapterDescription, Device, GpuOptions, MemoryStats, RngState, 
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use kernel::Kernel;
+#[doc(hidden)]
+pub use kernels::matmul::{MatmulFamily, force_matmul, matmul_families};
 pub use layout::{Dims, MAX_RANK};
 pub use mask::Mask;
 pub use meter::Meter;
 pub use ops::attention::AttentionOptions;
 pub use ops::cross_entropy::{CrossEntropy, Reduction};
+pub use ops::elementwise::Activation;
 pub use ops::join::PadMode;
 pub use ops::linear_attention::LinearAttention;
+pub use ops::matmul::Epilogue;
 pub use profile::{Profile, ProfileRow, Rates};
 pub use storage::Element;
 pub use tensor::Tensor;

@@ -3,5 +3,6 @@
 pub use crate::ops::attention::reference::attention;
 pub use crate::ops::cross_entropy::reference as cross_entropy;
 pub use crate::ops::linear_attention::reference as linear_attention;
+pub use crate::ops::matmul::reference as linear;
 pub use crate::ops::norm::reference as norm;
 pub use crate::ops::softmax::reference as softmax;

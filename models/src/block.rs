@@ -1,7 +1,7 @@
 //! One transformer block: attention and feed-forward, each with its norm and its residual.
 
 use wgrad::nn::{Build, Dropout, LayerNorm, Linear, Module, MultiHeadAttention, Visitor};
-use wgrad::{AttentionOptions, Tensor};
+use wgrad::{AttentionOptions, Epilogue, Tensor};
 
 use crate::Result;
 use crate::activation::Activation;
@@ -88,7 +88,7 @@ impl Block {
         let options = AttentionOptions { mask: mask.cloned().into(), ..AttentionOptions::default() };
         let attended = self.dropout.forward(&self.attention.forward(x, x, &options)?)?;
         let x = self.attention_norm.forward(&x.add(&attended)?)?;
-        let inner = self.activation.apply(&self.up.forward(&x)?)?;
+        let inner = self.up.forward_then(&x, &Epilogue::of(self.activation))?;
         let fed = self.dropout.forward(&self.down.forward(&inner)?)?;
         Ok(self.feed_forward_norm.forward(&x.add(&fed)?)?)
     }

@@ -37,3 +37,18 @@ fn gelu_tanh_argument_slope(x: V) -> V {
 fn mish_exp(x: V) -> V {
     return exp_(select(x, V(20.0), x > V(20.0)));
 }
+
+// The activations without parameters by their numbers of engine/src/ops/elementwise/unary.rs; x itself for 0.
+fn activation(number: u32, x: V) -> V {
+    switch (number) {
+        case 14u: { return tanh_(x); }
+        case 15u: { return sigmoid(x); }
+        case 16u: { return x * normal_cdf(x).cdf; } // gelu
+        case 17u: { return x * sigmoid(gelu_tanh_argument(x)); }
+        case 18u: { return x * sigmoid(1.702 * x); } // quick_gelu
+        case 19u: { return x * sigmoid(x); } // silu
+        case 20u: { return select(x, V(0.0), x < V(0.0)); } // relu
+        case 21u: { return select(V(0.0), x * x, x > V(0.0)); } // relu_squared
+        default: { return x; }
+    }
+}

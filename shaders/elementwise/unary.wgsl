@@ -36,14 +36,6 @@ fn value(x: V) -> V {
         case 11u: { return x * x; }
         case 12u: { return sin_of(x, 0); }
         case 13u: { return sin_of(x, 1); } // cosine
-        case 14u: { return tanh_(x); }
-        case 15u: { return sigmoid(x); }
-        case 16u: { return x * normal_cdf(x).cdf; } // gelu
-        case 17u: { return x * sigmoid(gelu_tanh_argument(x)); }
-        case 18u: { return x * sigmoid(1.702 * x); } // quick_gelu
-        case 19u: { return x * sigmoid(x); } // silu
-        case 20u: { return select(x, V(0.0), x < V(0.0)); } // relu
-        case 21u: { return select(V(0.0), x * x, positive); } // relu_squared
         case 22u: { return select(p.a * x, x, positive); } // leaky_relu
         case 23u: { return select(p.a * expm1_(x), x, positive); } // elu
         case 24u: { return softplus(x); }
@@ -60,7 +52,7 @@ fn value(x: V) -> V {
         }
         case 32u: { return select(select(x, V(p.a), x < V(p.a)), V(p.b), x > V(p.b)); } // clamp
         case 33u: { return pow_(x, V(p.a)); }
-        default: { return x; }
+        default: { return activation(OP, x); }
     }
 }
 

@@ -1,45 +1,96 @@
-// c = a b + bias, for large matrices: a workgroup of SIDE x SIDE invocations computes a tile of 8 SIDE x 8 SIDE.
+// Matrix product (common/product.wgsl) for large matrices: a workgroup of SIDE x SIDE invocations computes a tile of 8 SIDE x 8 SIDE.
 //
 // The sum over k goes in steps of DEPTH. For each, the workgroup brings a slab of `a` (8 SIDE rows) and one of `b`
 // (8 SIDE columns) into workgroup memory, both with k as the slow index, so that an invocation reads its rows and columns
-// as vec4. It owns 8 x 8 results: rows 4 y .. and 4 (SIDE + y) .., columns 4 x .. and 4 (SIDE + x) ..; the halves of the
-// tile lie apart so that neighbours read neighbouring banks. One spare vec4 a line (PITCH) does the same for the writes.
+// as vec4. The next slabs are on their way from global memory, in registers, while these are used. An invocation owns 8 x 8 results:
+// rows 4 y .. and 4 (SIDE + y) .., columns 4 x .. and 4 (SIDE + x) ..; the halves of the tile lie apart so that neighbours
+// read neighbouring banks. One spare vec4 a line (PITCH) does the same for the writes.
 
-//#import common/product.wgsl
+//#import common/operands.wgsl
 
-override SIDE: u32 = 8u;
-override DEPTH: u32 = 8u;
-// 1 where columns of `a` (rows of `b`), that is k, lie closer in memory than rows of `a` (columns of `b`).
-override A_ALONG_K: u32 = 1u;
-override B_ALONG_K: u32 = 0u;
-
+override SIDE: u32 = 8u; // 4, 8 or 16
+override DEPTH: u32 = 8u; // a multiple of 4 from SIDE / 2 to SIDE: so each invocation brings one or two vec4 a slab
 override PITCH: u32 = 2u * SIDE + 1u;
 override SLAB: u32 = DEPTH * PITCH;
 
 var<workgroup> slab_a: array<vec4<f32>, SLAB>;
 var<workgroup> slab_b: array<vec4<f32>, SLAB>;
 
-fn a_at(start: u32, row: u32, k: u32) -> f32 {
-    if (row < p.m && k < p.k) {
-        return load_a(start + row * p.a_row + k * p.a_column);
+// Where the `cell`-th four of a slab lies: its first line (row of a, column of b) and k. Neighbours read neighbouring memory.
+fn line_of(cell: u32, along_k: u32) -> u32 {
+    return select(4u * (cell % (2u * SIDE)), cell / (DEPTH / 4u), along_k == 1u);
+}
+
+fn depth_of(cell: u32, along_k: u32) -> u32 {
+    return select(cell / (2u * SIDE), 4u * (cell % (DEPTH / 4u)), along_k == 1u);
+}
+
+fn bring_a(at: Place, start: u32, k: u32, cell: u32) -> vec4<f32> {
+    let row = at.row + line_of(cell, A_ALONG_K);
+    let d = k + depth_of(cell, A_ALONG_K);
+    var v = vec4<f32>();
+    if (row < p.m && d < at.end) {
+        let i = start + row * p.a_row + d * p.a_column;
+        if (A_FOURS == 1u) {
+            v = load4_a(i >> 2u);
+        } else {
+            let step = select(p.a_row, p.a_column, A_ALONG_K == 1u);
+            let count = select(p.m - row, at.end - d, A_ALONG_K == 1u);
+            v.x = load_a(i);
+            if (count > 1u) { v.y = load_a(i + step); }
+            if (count > 2u) { v.z = load_a(i + 2u * step); }
+            if (count > 3u) { v.w = load_a(i + 3u * step); }
+        }
     }
-    return 0.0;
+    return v;
 }
 
-fn b_at(start: u32, k: u32, column: u32) -> f32 {
-    if (column < p.n && k < p.k) {
-        return load_b(start + k * p.b_row + column * p.b_column);
+fn bring_b(at: Place, start: u32, k: u32, cell: u32) -> vec4<f32> {
+    let column = at.column + line_of(cell, B_ALONG_K);
+    let d = k + depth_of(cell, B_ALONG_K);
+    var v = vec4<f32>();
+    if (column < p.n && d < at.end) {
+        let i = start + d * p.b_row + column * p.b_column;
+        if (B_FOURS == 1u) {
+            v = load4_b(i >> 2u);
+        } else {
+            let step = select(p.b_column, p.b_row, B_ALONG_K == 1u);
+            let count = select(p.n - column, at.end - d, B_ALONG_K == 1u);
+            v.x = load_b(i);
+            if (count > 1u) { v.y = load_b(i + step); }
+            if (count > 2u) { v.z = load_b(i + 2u * step); }
+            if (count > 3u) { v.w = load_b(i + 3u * step); }
+        }
     }
-    return 0.0;
+    return v;
 }
 
-// Which four rows (or columns) of a slab, and which k, the `cell`-th vec4 holds: neighbours read neighbouring memory.
-fn four(cell: u32, along_k: u32) -> u32 {
-    return select(cell % (2u * SIDE), cell / DEPTH, along_k == 1u);
+fn put_a(cell: u32, v: vec4<f32>) {
+    let line = line_of(cell, A_ALONG_K);
+    let i = depth_of(cell, A_ALONG_K) * PITCH + (line >> 2u);
+    if (A_ALONG_K == 1u) {
+        let lane = line & 3u;
+        slab_a[i][lane] = v.x;
+        slab_a[i + PITCH][lane] = v.y;
+        slab_a[i + 2u * PITCH][lane] = v.z;
+        slab_a[i + 3u * PITCH][lane] = v.w;
+    } else {
+        slab_a[i] = v;
+    }
 }
 
-fn depth(cell: u32, along_k: u32) -> u32 {
-    return select(cell / (2u * SIDE), cell % DEPTH, along_k == 1u);
+fn put_b(cell: u32, v: vec4<f32>) {
+    let line = line_of(cell, B_ALONG_K);
+    let i = depth_of(cell, B_ALONG_K) * PITCH + (line >> 2u);
+    if (B_ALONG_K == 1u) {
+        let lane = line & 3u;
+        slab_b[i][lane] = v.x;
+        slab_b[i + PITCH][lane] = v.y;
+        slab_b[i + 2u * PITCH][lane] = v.z;
+        slab_b[i + 3u * PITCH][lane] = v.w;
+    } else {
+        slab_b[i] = v;
+    }
 }
 
 @compute @workgroup_size(SIDE, SIDE)
@@ -48,16 +99,13 @@ fn main(
     @builtin(num_workgroups) nwg: vec3<u32>,
     @builtin(local_invocation_id) local: vec3<u32>,
 ) {
-    let group = wg.x + wg.y * nwg.x;
     let tile = 8u * SIDE;
-    let tiles_n = (p.n + tile - 1u) / tile;
-    let tiles = tiles_n * ((p.m + tile - 1u) / tile);
-    let matrix = group / tiles;
-    if (matrix < p.batch) {
-        let row = (group % tiles) / tiles_n * tile;
-        let column = (group % tiles) % tiles_n * tile;
-        let a_start = a_matrix(matrix);
-        let b_start = b_matrix(matrix);
+    let at = place_of(wg.x + wg.y * nwg.x, tile, tile);
+    if (at.slice < p.slices) {
+        let a_start = a_matrix(at.matrix);
+        let b_start = b_matrix(at.matrix);
+        let cell = local.y * SIDE + local.x;
+        let second = cell + SIDE * SIDE;
 
         // Results by row; the first digit is the half of the rows, the second the row, l and r the half of the columns.
         var l00 = vec4<f32>(); var r00 = vec4<f32>();
@@ -69,29 +117,30 @@ fn main(
         var l12 = vec4<f32>(); var r12 = vec4<f32>();
         var l13 = vec4<f32>(); var r13 = vec4<f32>();
 
-        for (var k = 0u; k < p.k; k += DEPTH) {
+        var next_a = bring_a(at, a_start, at.first, cell);
+        var next_b = bring_b(at, b_start, at.first, cell);
+        var more_a = vec4<f32>();
+        var more_b = vec4<f32>();
+        if (2u * DEPTH > SIDE) {
+            more_a = bring_a(at, a_start, at.first, second);
+            more_b = bring_b(at, b_start, at.first, second);
+        }
+        for (var k = at.first; k < at.end; k += DEPTH) {
             workgroupBarrier();
-            for (var cell = local.y * SIDE + local.x; cell < 2u * SIDE * DEPTH; cell += SIDE * SIDE) {
-                let fa = four(cell, A_ALONG_K);
-                let da = depth(cell, A_ALONG_K);
-                let ra = row + 4u * fa;
-                slab_a[da * PITCH + fa] = vec4<f32>(
-                    a_at(a_start, ra, k + da),
-                    a_at(a_start, ra + 1u, k + da),
-                    a_at(a_start, ra + 2u, k + da),
-                    a_at(a_start, ra + 3u, k + da),
-                );
-                let fb = four(cell, B_ALONG_K);
-                let db = depth(cell, B_ALONG_K);
-                let cb = column + 4u * fb;
-                slab_b[db * PITCH + fb] = vec4<f32>(
-                    b_at(b_start, k + db, cb),
-                    b_at(b_start, k + db, cb + 1u),
-                    b_at(b_start, k + db, cb + 2u),
-                    b_at(b_start, k + db, cb + 3u),
-                );
+            put_a(cell, next_a);
+            put_b(cell, next_b);
+            if (2u * DEPTH > SIDE) {
+                put_a(second, more_a);
+                put_b(second, more_b);
             }
             workgroupBarrier();
+            // Beyond the end these are zeros.
+            next_a = bring_a(at, a_start, k + DEPTH, cell);
+            next_b = bring_b(at, b_start, k + DEPTH, cell);
+            if (2u * DEPTH > SIDE) {
+                more_a = bring_a(at, a_start, k + DEPTH, second);
+                more_b = bring_b(at, b_start, k + DEPTH, second);
+            }
             for (var d = 0u; d < DEPTH; d++) {
                 let top = slab_a[d * PITCH + local.y];
                 let bottom = slab_a[d * PITCH + SIDE + local.y];
@@ -108,17 +157,11 @@ fn main(
             }
         }
 
-        let r = row + 4u * local.y;
-        let s = r + 4u * SIDE;
-        let q = column + 4u * local.x;
-        let t = q + 4u * SIDE;
-        store4(matrix, r, q, l00); store4(matrix, r, t, r00);
-        store4(matrix, r + 1u, q, l01); store4(matrix, r + 1u, t, r01);
-        store4(matrix, r + 2u, q, l02); store4(matrix, r + 2u, t, r02);
-        store4(matrix, r + 3u, q, l03); store4(matrix, r + 3u, t, r03);
-        store4(matrix, s, q, l10); store4(matrix, s, t, r10);
-        store4(matrix, s + 1u, q, l11); store4(matrix, s + 1u, t, r11);
-        store4(matrix, s + 2u, q, l12); store4(matrix, s + 2u, t, r12);
-        store4(matrix, s + 3u, q, l13); store4(matrix, s + 3u, t, r13);
+        var t = array<vec4<f32>, 16>(l00, r00, l01, r01, l02, r02, l03, r03, l10, r10, l11, r11, l12, r12, l13, r13);
+        // Always 16, but no compiler knows: unrolled, what is done with the sums would be a hundred times the code above.
+        for (var i = 0u; i < min(16u, 16u * p.n); i++) {
+            let row = at.row + 4u * local.y + 4u * SIDE * (i >> 3u) + ((i >> 1u) & 3u);
+            store4(at, row, at.column + 4u * local.x + 4u * SIDE * (i & 1u), t[i]);
+        }
     }
 }

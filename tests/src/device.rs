@@ -43,7 +43,16 @@ pub fn fresh_gpu() -> Option<Device> {
     open(false)
 }
 
+/// As [`fresh_gpu`], with kernels that may see no more than `bytes` of a tensor.
+pub fn gpu_with_bindings_of(bytes: u64) -> Option<Device> {
+    open_with(false, Some(bytes))
+}
+
 fn open(portable: bool) -> Option<Device> {
+    open_with(portable, None)
+}
+
+fn open_with(portable: bool, binding_limit: Option<u64>) -> Option<Device> {
     if env::var("WGRAD_SKIP_GPU").is_ok_and(|v| v == "1") {
         say("WGRAD_SKIP_GPU=1: the GPU kernels are not tested");
         return None;
@@ -62,11 +71,12 @@ fn open(portable: bool) -> Option<Device> {
     let mut options = GpuOptions::default();
     (options.checked, options.guards) = (true, true);
     options.portable = portable;
+    options.binding_limit = binding_limit;
     if portable {
         options.immediates = false;
     }
     let device = Device::open(select, options).unwrap_or_else(|why| panic!("{why}\n{INSTALL}"));
-    if !portable {
+    if !portable && binding_limit.is_none() {
         let name = device.to_string();
         let driver = adapters().into_iter().find(|a| a.name == name).map(|a| a.driver).unwrap_or_default();
         say(&format!("GPU under test: {name}, {driver}"));

@@ -106,7 +106,11 @@ fn bindings(kernel: &str) -> Vec<Binding> {
         let alias =
             text.lines().find(|l| l.starts_with(&format!("alias {of} = "))).map(|l| (of.to_string(), integers(l)));
         if loads && (of == "f32" || alias.is_some()) {
-            bindings.push(Binding { name: name.to_string(), alias, writes_one: has("store") });
+            bindings.push(Binding {
+                name: name.to_string(),
+                alias,
+                writes_one: has("store") && !has("store2") && !has("store4"),
+            });
         }
     }
     bindings
@@ -132,8 +136,10 @@ fn check(kernel: &str, elems: &[(&str, DType)], immediates: bool) -> Result<(), 
     // Packing halves is in core WGSL; only downlevel devices lack it.
     let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     capabilities.set(Capabilities::IMMEDIATES, immediates);
-    // A kernel that speaks of subgroups is chosen only where there are any.
-    capabilities.set(Capabilities::SUBGROUP, text.contains("subgroup_invocation_id"));
+    // A kernel that speaks of subgroups, or of matrix units, is chosen only where there are any.
+    let matrix_units = text.contains("enable wgpu_cooperative_matrix;");
+    capabilities.set(Capabilities::SUBGROUP, text.contains("subgroup_invocation_id") || matrix_units);
+    capabilities.set(Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX, matrix_units);
     let validate = |module: &Module| {
         let mut validator = Validator::new(ValidationFlags::all(), capabilities);
         validator.subgroup_stages(ShaderStages::COMPUTE).subgroup_operations(SubgroupOperationSet::all());
@@ -145,7 +151,7 @@ fn check(kernel: &str, elems: &[(&str, DType)], immediates: bool) -> Result<(), 
         .map_err(|e| e.to_string())?;
     validate(&module)?;
     limits(&module)?;
-    translate(&module, &info)
+    translate(&module, &info, matrix_units)
 }
 
 fn limits(module: &Module) -> Result<(), String> {
@@ -171,7 +177,7 @@ fn limits(module: &Module) -> Result<(), String> {
     within("invocations in a workgroup", invocations as usize, INVOCATIONS as usize)
 }
 
-fn translate(module: &Module, info: &ModuleInfo) -> Result<(), String> {
+fn translate(module: &Module, info: &ModuleInfo, matrix_units: bool) -> Result<(), String> {
     let main = || Some((ShaderStage::Compute, "main".to_string()));
 
     let options = spv::Options { lang_version: (1, 3), ..Default::default() };
@@ -185,6 +191,10 @@ fn translate(module: &Module, info: &ModuleInfo) -> Result<(), String> {
     translation.entry_point_names.into_iter().collect::<Result<Vec<_>, _>>().map_err(|e| format!("MSL: {e}"))?;
     assert!(text.contains("kernel void"), "an MSL kernel");
 
+    if matrix_units {
+        // naga does not write them for HLSL.
+        return Ok(());
+    }
     let options = hlsl::Options {
         shader_model: hlsl::ShaderModel::V6_0,
         immediates_target: Some(hlsl::BindTarget::default()),

@@ -44,6 +44,12 @@ fn device(args: &mut Args) -> Result<Device> {
     }))
 }
 
+/// Reads one element, so that nothing of `y` can be left undone: with fusion, `sync` alone does not wait for operations that no
+/// kernel has been made of yet.
+fn finish<const D: usize>(y: Tensor<D>) {
+    let _first: f32 = y.flatten::<1>(0, D - 1).slice([0..1]).into_scalar();
+}
+
 /// Class numbers or token numbers below `bound`.
 fn numbers<const D: usize>(shape: [usize; D], bound: usize, device: &Device) -> Tensor<D, Int> {
     Tensor::<D>::random(shape, Distribution::Uniform(0.0, bound as f64 - 0.01), device).int()
@@ -63,14 +69,14 @@ pub fn prepare(workload: &str, args: &mut Args) -> Result<Option<Step>> {
             let x = Tensor::<3>::random([b, m, k], NORMAL, &device);
             let y = Tensor::<3>::random([b, k, n], NORMAL, &device);
             Box::new(move || {
-                let _z = x.clone().matmul(y.clone());
+                finish(x.clone().matmul(y.clone()));
                 sync()
             })
         }
         "softmax" => {
             let x = Tensor::<2>::random([args.number("rows", 4096)?, args.number("d", 1024)?], NORMAL, &device);
             Box::new(move || {
-                let _y = activation::softmax(x.clone(), 1);
+                finish(activation::softmax(x.clone(), 1));
                 sync()
             })
         }
@@ -85,9 +91,10 @@ pub fn prepare(workload: &str, args: &mut Args) -> Result<Option<Step>> {
                     let (gain, bias) = (gain.clone().require_grad(), bias.clone().require_grad());
                     let y = layer_norm(x.clone(), gain.clone(), Some(bias.clone()), 1e-5);
                     let grads = (y * dy.clone()).sum().backward();
-                    let _g = (x.grad(&grads), gain.grad(&grads), bias.grad(&grads));
+                    let _g = (gain.grad(&grads), bias.grad(&grads));
+                    x.grad(&grads).map(finish);
                 } else {
-                    let _y = layer_norm(x.clone(), gain.clone(), Some(bias.clone()), 1e-5);
+                    finish(layer_norm(x.clone(), gain.clone(), Some(bias.clone()), 1e-5));
                 }
                 sync()
             })
@@ -101,9 +108,10 @@ pub fn prepare(workload: &str, args: &mut Args) -> Result<Option<Step>> {
                 if backward {
                     let x = x.clone().require_grad();
                     let grads = (norm.forward(x.clone()) * dy.clone()).sum().backward();
-                    let _g = (x.grad(&grads), norm.gamma.val().grad(&grads));
+                    let _g = norm.gamma.val().grad(&grads);
+                    x.grad(&grads).map(finish);
                 } else {
-                    let _y = norm.forward(x.clone());
+                    finish(norm.forward(x.clone()));
                 }
                 sync()
             })
@@ -117,9 +125,9 @@ pub fn prepare(workload: &str, args: &mut Args) -> Result<Option<Step>> {
                 if backward {
                     let logits = logits.clone().require_grad();
                     let grads = loss.forward(logits.clone(), targets.clone()).backward();
-                    let _g = logits.grad(&grads);
+                    logits.grad(&grads).map(finish);
                 } else {
-                    let _l = loss.forward(logits.clone(), targets.clone());
+                    finish(loss.forward(logits.clone(), targets.clone()));
                 }
                 sync()
             })
@@ -134,9 +142,10 @@ pub fn prepare(workload: &str, args: &mut Args) -> Result<Option<Step>> {
                     let [q, k, v] = [&q, &k, &v].map(|x| x.clone().require_grad());
                     let y = attention(q.clone(), k.clone(), v.clone(), None, None, options());
                     let grads = (y * dy.clone()).sum().backward();
-                    let _g = (q.grad(&grads), k.grad(&grads), v.grad(&grads));
+                    let _g = (q.grad(&grads), k.grad(&grads));
+                    v.grad(&grads).map(finish);
                 } else {
-                    let _y = attention(q.clone(), k.clone(), v.clone(), None, None, options());
+                    finish(attention(q.clone(), k.clone(), v.clone(), None, None, options()));
                 }
                 sync()
             })
@@ -158,9 +167,10 @@ pub fn prepare(workload: &str, args: &mut Args) -> Result<Option<Step>> {
                 if backward {
                     let (x, other) = (x.clone().require_grad(), other.clone().require_grad());
                     let grads = (apply(x.clone(), other.clone()) * dy.clone()).sum().backward();
-                    let _g = (x.grad(&grads), other.grad(&grads));
+                    let _g = other.grad(&grads);
+                    x.grad(&grads).map(finish);
                 } else {
-                    let _y = apply(x.clone(), other.clone());
+                    finish(apply(x.clone(), other.clone()));
                 }
                 sync()
             })
@@ -172,9 +182,9 @@ pub fn prepare(workload: &str, args: &mut Args) -> Result<Option<Step>> {
             let x = Tensor::<2>::random([n / width, width], NORMAL, &device);
             Box::new(move || {
                 match over.as_str() {
-                    "rows" => drop(x.clone().sum_dim(1)),
-                    "columns" => drop(x.clone().sum_dim(0)),
-                    _ => drop(x.clone().sum()),
+                    "rows" => finish(x.clone().sum_dim(1)),
+                    "columns" => finish(x.clone().sum_dim(0)),
+                    _ => finish(x.clone().sum()),
                 }
                 sync()
             })
@@ -188,9 +198,9 @@ pub fn prepare(workload: &str, args: &mut Args) -> Result<Option<Step>> {
                 if backward {
                     let table = table.clone().require_grad();
                     let grads = (embedding(table.clone(), ids.clone()) * dy.clone()).sum().backward();
-                    let _g = table.grad(&grads);
+                    table.grad(&grads).map(finish);
                 } else {
-                    let _y = embedding(table.clone(), ids.clone());
+                    finish(embedding(table.clone(), ids.clone()));
                 }
                 sync()
             })

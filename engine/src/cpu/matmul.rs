@@ -1,9 +1,11 @@
 //! Matrix products of the CPU device, by the `gemm` crate.
 
 use super::Float;
-use super::parallel::for_pieces;
+use super::elementwise::value_of;
+use super::parallel::{for_chunks, for_pieces};
 use crate::layout::Layout;
-use crate::ops::matmul::Product;
+use crate::ops::elementwise::Unary;
+use crate::ops::matmul::{Output, Product};
 use crate::profile::operations;
 use crate::{DType, Error, Result, Tensor};
 use gemm::Parallelism;
@@ -11,8 +13,8 @@ use gemm::Parallelism;
 /// Multiplications below which a product stays on one core.
 const PARALLEL_WORK: usize = 1 << 20;
 
-/// The product of f32 or f64 operands, contiguous.
-pub(crate) fn product(product: &Product) -> Result<Tensor> {
+/// The finished product of f32 or f64 operands, contiguous.
+pub(crate) fn product(product: &Product) -> Result<Output> {
     match product.a.dtype() {
         DType::F32 => typed::<f32>(product),
         DType::F64 => typed::<f64>(product),
@@ -48,20 +50,49 @@ impl<'a, T: Float> Matrices<'a, T> {
     }
 }
 
-fn typed<T: Float>(product: &Product) -> Result<Tensor> {
-    let op = product.op;
-    let (m, n, k) = product.sizes();
+fn typed<T: Float>(product: &Product) -> Result<Output> {
+    let Product { op, finish, .. } = *product;
     let shape = product.shape()?;
+    let device = product.a.device();
     let mut out = vec![T::default(); shape.elements()];
-    if let Some(bias) = product.bias
+    add_bias(product, &mut out)?;
+    multiply(product, &mut out)?;
+    let z = if finish.keep { Some(out.clone()) } else { None };
+    if let Some(activation) = finish.activation {
+        let f = Unary::new(activation.op());
+        for_chunks(&mut out, |_, y| {
+            let z = y.to_vec();
+            value_of(f, &z, y);
+        });
+    }
+    if let Some(residual) = finish.residual {
+        let residual = residual.contiguous()?;
+        let residual = residual.cpu_slice::<T>(op)?;
+        for_chunks(&mut out, |start, out| out.iter_mut().zip(&residual[start..]).for_each(|(y, &r)| *y += r));
+    }
+    let tensor = |values| Tensor::from_cpu(op, values, shape, device);
+    Ok(Output { y: tensor(out)?, z: z.map(tensor).transpose()? })
+}
+
+/// Puts the bias into every row.
+fn add_bias<T: Float>(product: &Product, out: &mut [T]) -> Result<()> {
+    let (_, n, _) = product.sizes();
+    if let Some(bias) = product.finish.bias
         && n > 0
     {
         let bias = bias.contiguous()?;
-        let bias = bias.cpu_slice::<T>(op)?;
-        for_pieces(&mut out, 64 * n, 1, &|_, rows| rows.chunks_exact_mut(n).for_each(|row| row.copy_from_slice(bias)));
+        let bias = bias.cpu_slice::<T>(product.op)?;
+        for_pieces(out, 64 * n, 1, &|_, rows| rows.chunks_exact_mut(n).for_each(|row| row.copy_from_slice(bias)));
     }
+    Ok(())
+}
+
+/// Adds the scaled products to `out`, or sets it to them if there is no bias.
+fn multiply<T: Float>(product: &Product, out: &mut [T]) -> Result<()> {
+    let Product { op, finish, .. } = *product;
+    let (m, n, k) = product.sizes();
     if out.is_empty() || k == 0 {
-        return Tensor::from_cpu(op, out, shape, product.a.device());
+        return Ok(());
     }
     let a = Matrices::<T>::new(op, product.a)?;
     let b = Matrices::<T>::new(op, product.b)?;
@@ -77,7 +108,7 @@ fn typed<T: Float>(product: &Product) -> Result<Tensor> {
                 y.as_mut_ptr(),
                 1,
                 n as isize,
-                product.bias.is_some(),
+                finish.bias.is_some(),
                 a.data.as_ptr().add(a_start),
                 a.column as isize,
                 a.row as isize,
@@ -85,7 +116,7 @@ fn typed<T: Float>(product: &Product) -> Result<Tensor> {
                 b.column as isize,
                 b.row as isize,
                 T::one(),
-                T::one(),
+                T::of(finish.scale),
                 false,
                 false,
                 false,
@@ -98,7 +129,7 @@ fn typed<T: Float>(product: &Product) -> Result<Tensor> {
     operations(2 * work as u64 * matrices as u64);
     if matrices >= rayon::current_num_threads() && work.saturating_mul(matrices) > PARALLEL_WORK {
         let batch = (PARALLEL_WORK / 8 / work).max(1);
-        for_pieces(&mut out, batch * m * n, k, &|i, piece| {
+        for_pieces(out, batch * m * n, k, &|i, piece| {
             let matrices = piece.chunks_exact_mut(m * n).enumerate();
             matrices.for_each(|(k, y)| one(i * batch + k, y, Parallelism::None));
         });
@@ -106,5 +137,5 @@ fn typed<T: Float>(product: &Product) -> Result<Tensor> {
         let threads = if work > PARALLEL_WORK { Parallelism::Rayon(0) } else { Parallelism::None };
         out.chunks_exact_mut(m * n).enumerate().for_each(|(index, y)| one(index, y, threads));
     }
-    Tensor::from_cpu(op, out, shape, product.a.device())
+    Ok(())
 }

@@ -80,7 +80,7 @@ pub(crate) fn invert(op: &'static str, slots: &Tensor, rows: usize) -> Result<Te
     let out = Tensor::gpu_uninit(op, Dims::new(op, &[rows])?, DType::U32, slots.device())?;
     let gpu = gpu_of(op, slots)?;
     let writers = out.gpu_buffer(op)?;
-    gpu.fill(&writers, 0)?;
+    gpu.fill(out.gpu_storage(op)?, 0)?;
     gpu.run(Launch {
         kernel: "index/invert",
         elems: &[],

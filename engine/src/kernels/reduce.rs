@@ -1,9 +1,9 @@
 //! Reduction kernels, and how reductions of rows are spread over invocations.
 
-use super::{flag, gpu_of, size};
+use super::{flag, gpu_of, size, window};
 use crate::device::gpu::{Bind, Gpu, Launch};
 use crate::layout::Dims;
-use crate::{DType, Result, Tensor};
+use crate::{DType, Error, Result, Tensor};
 
 /// What a reduction computes of its elements. The numbers are those of `reduce/fold.wgsl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +76,41 @@ impl Spread {
 /// The dtype of results: halves are folded to f32.
 fn wide(dtype: DType) -> DType {
     if dtype.is_half() { DType::F32 } else { dtype }
+}
+
+/// As [`fold`], of tensors beyond what a binding holds too: rows by rows, or where a single one is too large, part by part.
+pub(crate) fn fold_any(op: &'static str, how: Fold, x: &Tensor, axis: Axis, scale: f64) -> Result<Tensor> {
+    let Axis { outer, n, inner } = axis;
+    let limit = gpu_of(op, x)?.caps().max_binding_bytes;
+    let row = x.dtype().gpu_bytes(n * inner);
+    if row <= limit / 2 {
+        let rows = window::rows_of(op, x, outer, n * inner)?;
+        let output = (Dims::new(op, &[outer, inner])?, wide(x.dtype()));
+        let kernel = |x: &[Tensor]| fold(op, how, &x[0], Axis { outer: x[0].shape()[0], ..axis }, scale);
+        return window::piecewise(op, &[&rows], output, 1, &kernel);
+    }
+    // Parts of an even number of elements, so that each begins with a word.
+    let chunk = n.div_ceil(row.div_ceil(limit / 4) as usize).next_multiple_of(2);
+    let parts = n.div_ceil(chunk);
+    let dense = window::rows_of(op, x, outer * n, inner)?;
+    let mut folded = Vec::new();
+    for (row, part) in (0..outer).flat_map(|row| (0..parts).map(move |part| (row, part))) {
+        let length = chunk.min(n - part * chunk);
+        let part = dense.with_layout(dense.layout().slice(0, row * n + part * chunk, length, 1));
+        let seen = window::window(gpu_of(op, x)?, &part).ok_or(Error::TooLarge {
+            op,
+            bytes: x.dtype().gpu_bytes(part.elements()),
+            limit,
+        })?;
+        folded.push(fold(op, how, &seen, Axis { outer: 1, n: length, inner }, 1.0)?);
+    }
+    let together = Tensor::gpu_uninit(op, Dims::new(op, &[outer, parts, inner])?, wide(x.dtype()), x.device())?;
+    for (i, part) in folded.iter().enumerate() {
+        let bytes = 4 * inner as u64;
+        let (from, to) = (part.gpu_storage(op)?, together.gpu_storage(op)?);
+        gpu_of(op, x)?.copy(from, 0, to, bytes * i as u64, bytes)?;
+    }
+    fold_any(op, how.rest(), &together, Axis { n: parts, ..axis }, scale)
 }
 
 pub(crate) fn fold(op: &'static str, fold: Fold, x: &Tensor, axis: Axis, scale: f64) -> Result<Tensor> {

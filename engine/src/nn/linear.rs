@@ -1,7 +1,7 @@
 //! The affine layer.
 
 use super::{Build, Init, Module, Param, Visitor};
-use crate::{Result, Tensor};
+use crate::{Epilogue, Result, Tensor};
 
 /// `y = x weight^T + bias`: `x [.., inputs]` to `[.., outputs]`.
 pub struct Linear {
@@ -29,6 +29,15 @@ impl Linear {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let bias = self.bias.as_ref().map(Param::tensor);
         x.linear(&self.weight.tensor(), bias.as_ref())
+    }
+
+    /// Applies the layer and what follows it, in one pass: see [`Tensor::linear_then`].
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward), and if a residual does not have the shape of the result.
+    pub fn forward_then(&self, x: &Tensor, then: &Epilogue) -> Result<Tensor> {
+        let bias = self.bias.as_ref().map(Param::tensor);
+        x.linear_then(&self.weight.tensor(), bias.as_ref(), then)
     }
 }
 

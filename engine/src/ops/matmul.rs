@@ -1,24 +1,55 @@
 //! Matrix products. Transposed and broadcast operands are read in place; a matrix that is shared by a whole batch
 //! makes one large product, forward and backward.
 
-use crate::autograd::record;
+use crate::autograd::{record, tracks};
 use crate::cpu::matmul as cpu;
 use crate::device::Kind;
 use crate::kernels::matmul as kernels;
 use crate::layout::{Dims, Layout, broadcast_shape};
+use crate::ops::elementwise::{Activation, Unary, unary_grad};
 use crate::ops::view::reshape_to;
 use crate::{DType, Error, Result, Tensor};
 
 /// Operands of one raw product: `a` [batch.., m, k] and `b` [batch.., k, n] as views with the same batch dimensions,
-/// and what is added to every row of the result, `bias` [n].
+/// and what is done with the sums.
 pub(crate) struct Product<'a> {
     pub op: &'static str,
     pub a: &'a Tensor,
     pub b: &'a Tensor,
-    pub bias: Option<&'a Tensor>,
+    pub finish: Finish<'a>,
 }
 
-impl Product<'_> {
+/// What a product does with its sums s: `y = activation(z) + residual`, `z = scale s + bias`.
+#[derive(Clone, Copy)]
+pub(crate) struct Finish<'a> {
+    pub scale: f64,
+    /// `[n]`, for every row.
+    pub bias: Option<&'a Tensor>,
+    pub activation: Option<Activation>,
+    /// Of the shape of the result.
+    pub residual: Option<&'a Tensor>,
+    /// Whether z is wanted too.
+    pub keep: bool,
+}
+
+impl Default for Finish<'_> {
+    fn default() -> Self {
+        Finish { scale: 1.0, bias: None, activation: None, residual: None, keep: false }
+    }
+}
+
+/// What a product gives.
+pub(crate) struct Output {
+    pub y: Tensor,
+    /// If it was to be kept.
+    pub z: Option<Tensor>,
+}
+
+impl<'a> Product<'a> {
+    fn new(op: &'static str, a: &'a Tensor, b: &'a Tensor) -> Self {
+        Product { op, a, b, finish: Finish::default() }
+    }
+
     /// The dimensions before the last two.
     pub fn batch(&self) -> &[usize] {
         &self.a.shape()[..self.a.rank() - 2]
@@ -36,21 +67,28 @@ impl Product<'_> {
         Ok(Layout::contiguous(self.op, &[self.batch(), &[m, n]].concat())?.shape)
     }
 
-    /// Runs it on the device of the operands; the result has their dtype. Nothing is recorded.
-    fn run(&self) -> Result<Tensor> {
+    /// Runs it on the device of the operands; the results have their dtype. Nothing is recorded.
+    fn run(&self) -> Result<Output> {
         let dtype = self.a.dtype();
         self.a.device().expect_room(self.op, self.shape()?.elements(), dtype)?;
-        let out = match self.a.device().kind() {
-            Kind::Gpu(gpu) => kernels::product(gpu, self)?,
+        match self.a.device().kind() {
+            Kind::Gpu(gpu) => kernels::product(gpu, self),
             Kind::Cpu(_) if dtype.is_half() => {
                 let wide = |x: &Tensor| x.detach().cast(DType::F32);
-                let bias = self.bias.map(wide).transpose()?;
-                cpu::product(&Product { op: self.op, a: &wide(self.a)?, b: &wide(self.b)?, bias: bias.as_ref() })?
+                let bias = self.finish.bias.map(wide).transpose()?;
+                let residual = self.finish.residual.map(wide).transpose()?;
+                let finish = Finish { bias: bias.as_ref(), residual: residual.as_ref(), ..self.finish };
+                let wide = Product { op: self.op, a: &wide(self.a)?, b: &wide(self.b)?, finish };
+                let Output { y, z } = cpu::product(&wide)?;
+                Ok(Output { y: y.cast(dtype)?, z: z.map(|z| z.cast(dtype)).transpose()? })
             }
-            Kind::Cpu(_) => cpu::product(self)?,
-        };
-        // Kernels sum halves in f32 and hand out the f32 sums: one rounding, here.
-        if out.dtype() == dtype { Ok(out) } else { out.detach().cast(dtype) }
+            Kind::Cpu(_) => cpu::product(self),
+        }
+    }
+
+    /// As [`run`](Self::run), where no z is wanted.
+    fn value(&self) -> Result<Tensor> {
+        Ok(self.run()?.y)
     }
 }
 
@@ -61,14 +99,13 @@ fn multiply(op: &'static str, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if is_one_matrix(b) {
         let out = [&*batch, &a.shape()[ra - 2..ra - 1], &b.shape()[rb - 1..]].concat();
         let out = Layout::contiguous(op, &out)?.shape;
-        let rows = Product { op, a: &fold(op, a)?, b: &fold(op, b)?, bias: None };
-        return reshape_to(&rows.run()?, out);
+        return reshape_to(&Product::new(op, &fold(op, a)?, &fold(op, b)?).value()?, out);
     }
     let spread = |x: &Tensor| {
         let shape = [&*batch, &x.shape()[x.rank() - 2..]].concat();
         Ok::<_, Error>(x.with_layout(x.layout().broadcast_to(op, &shape)?))
     };
-    Product { op, a: &spread(a)?, b: &spread(b)?, bias: None }.run()
+    Product::new(op, &spread(a)?, &spread(b)?).value()
 }
 
 /// Whether all leading dimensions are of size 1.
@@ -97,7 +134,7 @@ fn transposed(x: &Tensor) -> Tensor {
 fn gradient_of_right(op: &'static str, a: &Tensor, b: &Tensor, dy: &Tensor) -> Result<Tensor> {
     if is_one_matrix(b) {
         let (a, dy) = (fold(op, a)?, fold(op, dy)?);
-        return reshape_to(&Product { op, a: &transposed(&a), b: &dy, bias: None }.run()?, b.dims());
+        return reshape_to(&Product::new(op, &transposed(&a), &dy).value()?, b.dims());
     }
     multiply(op, &transposed(a), dy)?.sum_to(b.shape())
 }
@@ -144,8 +181,31 @@ pub(crate) fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     }))
 }
 
-/// `x weight^T + bias` over the last dimension of `x` [.., in]; `weight` is [out, in], `bias` [out].
-pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+/// What follows a linear layer in the same pass over its result: `activation(scale x weight^T + bias) + residual`.
+#[derive(Debug, Clone)]
+pub struct Epilogue {
+    /// Factor of the product.
+    pub scale: f64,
+    /// Function of the scaled product and bias.
+    pub activation: Option<Activation>,
+    /// Added at the end; of the shape of the result.
+    pub residual: Option<Tensor>,
+}
+
+impl Default for Epilogue {
+    fn default() -> Self {
+        Epilogue { scale: 1.0, activation: None, residual: None }
+    }
+}
+
+impl Epilogue {
+    /// An activation alone.
+    pub fn of(activation: Activation) -> Self {
+        Epilogue { activation: Some(activation), ..Epilogue::default() }
+    }
+}
+
+fn check_linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, residual: Option<&Tensor>) -> Result<Dims> {
     let op = "linear";
     check(op, x, weight)?;
     let &[outputs, inputs] = weight.shape() else {
@@ -158,31 +218,80 @@ pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Resu
             format!("input of shape {x:?} does not end in the {inputs} inputs of weight {weight:?}"),
         ));
     }
-    if let Some(bias) = bias {
-        x.expect_like(op, bias)?;
-        if bias.shape() != [outputs] {
-            return Err(Error::shape(op, format!("bias of shape {:?}, expected [{outputs}]", bias.shape())));
+    let shape = Layout::contiguous(op, &[&x.shape()[..x.rank() - 1], &[outputs]].concat())?.shape;
+    for (name, given, expected) in [("bias", bias, &[outputs][..]), ("residual", residual, &shape)] {
+        let Some(given) = given else { continue };
+        x.expect_like(op, given)?;
+        if given.shape() != expected {
+            return Err(Error::shape(op, format!("{name} of shape {:?}, expected {expected:?}", given.shape())));
         }
     }
-    let shape = [&x.shape()[..x.rank() - 1], &[outputs]].concat();
-    let shape = Layout::contiguous(op, &shape)?.shape;
+    Ok(shape)
+}
+
+/// [`Tensor::linear`], and what may follow it in one pass.
+///
+/// The backward needs z = scale x weight^T + bias where there is an activation. It is stored by the same kernel rather than computed
+/// again, which would cost half as much as the backward, and the gradient of z is written once, since two products and the gradient of the
+/// bias read it: applied while they load, the derivative would be evaluated for every tile again.
+pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, then: &Epilogue) -> Result<Tensor> {
+    let op = "linear";
+    let residual = then.residual.as_ref();
+    let shape = check_linear(x, weight, bias, residual)?;
+    let (scale, activation) = (then.scale, then.activation);
+    let inputs: Vec<&Tensor> = [Some(x), Some(weight), bias, residual].into_iter().flatten().collect();
+
     let (rows, w) = (fold(op, x)?, weight.detach());
-    let y = Product { op, a: &rows, b: &transposed(&w), bias: bias.map(Tensor::detach).as_ref() }.run()?;
+    let added_to_rows = bias.map(Tensor::detach);
+    let added = residual.map(|r| fold(op, r)).transpose()?;
+    let finish = Finish {
+        scale,
+        bias: added_to_rows.as_ref(),
+        activation,
+        residual: added.as_ref(),
+        keep: activation.is_some() && tracks(&inputs),
+    };
+    let Output { y, z } = Product { op, a: &rows, b: &transposed(&w), finish }.run()?;
     let y = reshape_to(&y, shape)?;
 
-    let old = x.dims();
+    let (old, outputs, with_bias, with_residual) = (x.dims(), w.shape()[0], bias.is_some(), residual.is_some());
     let backward = move |dy: &Tensor, needs: &[bool]| {
-        let dy = fold(op, dy)?;
-        let dx = || reshape_to(&Product { op, a: &dy, b: &w, bias: None }.run()?, old);
-        let dw = || Product { op, a: &transposed(&dy), b: &rows, bias: None }.run();
-        let mut gradients = vec![needs[0].then(dx).transpose()?, needs[1].then(dw).transpose()?];
-        if let Some(&wanted) = needs.get(2) {
-            gradients.push(wanted.then(|| dy.sum_to(&[outputs])).transpose()?);
+        let dy_rows = fold(op, dy)?;
+        let dz = match (activation, &z) {
+            (Some(f), Some(z)) => unary_grad(op, z, &dy_rows, Unary::new(f.op()))?,
+            _ => dy_rows,
+        };
+        let scaled = Finish { scale, ..Finish::default() };
+        let dx = || reshape_to(&Product { op, a: &dz, b: &w, finish: scaled }.value()?, old);
+        let dw = || Product { op, a: &transposed(&dz), b: &rows, finish: scaled }.value();
+        let mut wanted = needs.iter().copied();
+        let mut next = || wanted.next().unwrap_or(false);
+        let mut gradients = vec![next().then(dx).transpose()?, next().then(dw).transpose()?];
+        if with_bias {
+            gradients.push(next().then(|| dz.sum_to(&[outputs])).transpose()?);
+        }
+        if with_residual {
+            gradients.push(next().then(|| dy.clone()));
         }
         Ok(gradients)
     };
-    Ok(match bias {
-        Some(bias) => record(op, y, &[x, weight, bias], backward),
-        None => record(op, y, &[x, weight], backward),
-    })
+    Ok(record(op, y, &inputs, backward))
+}
+
+/// [`Tensor::linear_then`] from primitive operations, which is what the kernels are tested against.
+///
+/// # Errors
+/// As [`Tensor::linear_then`].
+pub fn reference(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, then: &Epilogue) -> Result<Tensor> {
+    let mut y = x.matmul(&weight.transpose(0, 1)?)?.mul_scalar(then.scale)?;
+    if let Some(bias) = bias {
+        y = y.add(bias)?;
+    }
+    if let Some(activation) = then.activation {
+        y = activation.apply(&y)?;
+    }
+    match &then.residual {
+        Some(residual) => y.add(residual),
+        None => Ok(y),
+    }
 }

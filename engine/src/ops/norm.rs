@@ -4,7 +4,7 @@
 use crate::autograd::record;
 use crate::cpu::norm as cpu;
 use crate::device::Kind;
-use crate::kernels::norm as kernels;
+use crate::kernels::{norm as kernels, window};
 use crate::layout::{Dims, Layout};
 use crate::ops::rows::{dense, narrowed, trailing};
 use crate::{Error, Result, Tensor};
@@ -28,6 +28,68 @@ fn expect_parameter(op: &'static str, name: &str, x: &Tensor, parameter: &Tensor
     }
     let (p, x) = (parameter.shape(), x.shape());
     Err(Error::shape(op, format!("{name} of shape {p:?} is not the end of shape {x:?}, expected {:?}", &x[lead..])))
+}
+
+/// The kernels on rows of any number, which are cut where a binding does not hold them all.
+fn forward_in_pieces(
+    op: &'static str,
+    x: &Tensor,
+    gain: Option<&Tensor>,
+    bias: Option<&Tensor>,
+    plan: Rows,
+) -> Result<(Tensor, Tensor)> {
+    let Rows { rows, cols, .. } = plan;
+    let wide = window::rows_of(op, x, rows, cols)?;
+    let outputs = [(wide.dims(), wide.dtype()), (Dims::new(op, &[rows, 2])?, wide.dtype())];
+    let made = window::pieces(op, &[&wide], &outputs, 1, &|x| {
+        let (y, stats) = kernels::forward(op, &x[0], gain, bias, Rows { rows: x[0].shape()[0], ..plan })?;
+        Ok(vec![y, stats])
+    })?;
+    match &made[..] {
+        [y, stats] => Ok((window::shaped(y, x.dims()), stats.clone())),
+        _ => Err(Error::argument(op, "a norm without its two outputs")),
+    }
+}
+
+fn backward_in_pieces(
+    op: &'static str,
+    x: &Tensor,
+    gain: Option<&Tensor>,
+    dy: &Tensor,
+    stats: &Tensor,
+    plan: Rows,
+) -> Result<Tensor> {
+    let Rows { rows, cols, .. } = plan;
+    let (wide, wide_dy) = (window::rows_of(op, x, rows, cols)?, window::rows_of(op, dy, rows, cols)?);
+    let dx = window::piecewise(op, &[&wide, &wide_dy, stats], (wide.dims(), wide.dtype()), 1, &|x| {
+        kernels::backward(op, &x[0], gain, &x[1], &from_start(&x[2])?, Rows { rows: x[0].shape()[0], ..plan })
+    })?;
+    Ok(window::shaped(&dx, x.dims()))
+}
+
+/// Kernels read the statistics of their rows from the start of a buffer.
+fn from_start(stats: &Tensor) -> Result<Tensor> {
+    if stats.layout().offset == 0 { Ok(stats.clone()) } else { stats.copy() }
+}
+
+fn parameters_in_pieces(op: &'static str, x: &Tensor, dy: &Tensor, stats: &Tensor, plan: Rows) -> Result<Tensor> {
+    let Rows { rows, cols, .. } = plan;
+    let whole = [window::rows_of(op, x, rows, cols)?, window::rows_of(op, dy, rows, cols)?, stats.clone()];
+    let Kind::Gpu(gpu) = x.device().kind() else {
+        return Err(Error::argument(op, "a CPU tensor reached a GPU kernel"));
+    };
+    let seen: Option<Vec<Tensor>> = whole.iter().map(|x| window::window(gpu, x)).collect();
+    match seen.as_deref() {
+        Some([x, dy, stats]) => kernels::parameters(op, x, dy, &from_start(stats)?, plan),
+        _ if rows < 2 => Err(Error::TooLarge { op, bytes: 4 * cols as u64, limit: gpu.caps().max_binding_bytes }),
+        _ => {
+            let part = |start: usize, rows: usize| {
+                let [x, dy, stats] = whole.each_ref().map(|x| x.with_layout(x.layout().slice(0, start, rows, 1)));
+                parameters_in_pieces(op, &x, &dy, &stats, Rows { rows, ..plan })
+            };
+            part(0, rows / 2)?.add(&part(rows / 2, rows - rows / 2)?)
+        }
+    }
 }
 
 /// Normalises over the last `dims` dimensions.
@@ -73,7 +135,7 @@ pub(crate) fn norm(
     let wide_bias = bias.map(dense).transpose()?;
     let (y, stats) = match x.device().kind() {
         Kind::Cpu(_) => cpu::forward(op, &wide, wide_gain.as_ref(), wide_bias.as_ref(), plan)?,
-        Kind::Gpu(_) => kernels::forward(op, &wide, wide_gain.as_ref(), wide_bias.as_ref(), plan)?,
+        Kind::Gpu(_) => forward_in_pieces(op, &wide, wide_gain.as_ref(), wide_bias.as_ref(), plan)?,
     };
     // Saved as it came: a half is widened again rather than kept twice.
     let (saved, has_gain, has_bias) = (x.detach(), gain.is_some(), bias.is_some());
@@ -85,7 +147,7 @@ pub(crate) fn norm(
         if needs[0] {
             let dx = match on_cpu {
                 true => cpu::backward(op, &x, wide_gain.as_ref(), &dy, &stats, plan)?,
-                false => kernels::backward(op, &x, wide_gain.as_ref(), &dy, &stats, plan)?,
+                false => backward_in_pieces(op, &x, wide_gain.as_ref(), &dy, &stats, plan)?,
             };
             grads[0] = Some(narrowed(&dx, dtype)?);
         }
@@ -93,7 +155,7 @@ pub(crate) fn norm(
             // [2, cols]: of the gain, of the bias.
             let both = match on_cpu {
                 true => cpu::parameters(op, &x, &dy, &stats, plan)?,
-                false => kernels::parameters(op, &x, &dy, &stats, plan)?,
+                false => parameters_in_pieces(op, &x, &dy, &stats, plan)?,
             };
             let half = |i: usize| {
                 let layout = Layout { offset: both.layout().offset + i * cols, ..Layout::row_major(parameter_shape) };

@@ -3,7 +3,7 @@
 use crate::autograd::record;
 use crate::cpu::softmax as cpu;
 use crate::device::Kind;
-use crate::kernels::softmax as kernels;
+use crate::kernels::{softmax as kernels, window};
 use crate::ops::rows::along;
 use crate::{Error, Result, Tensor};
 
@@ -19,13 +19,23 @@ pub(crate) fn softmax(op: &'static str, log: bool, x: &Tensor, dim: isize) -> Re
     }
     let out = along(dim, &[&x.detach()], |inputs, rows, cols| match x.device().kind() {
         Kind::Cpu(_) => cpu::forward(op, log, &inputs[0], rows, cols),
-        Kind::Gpu(_) => kernels::forward(op, log, &inputs[0], rows, cols),
+        Kind::Gpu(_) => {
+            let x = window::rows_of(op, &inputs[0], rows, cols)?;
+            let forward = |x: &[Tensor]| kernels::forward(op, log, &x[0], x[0].shape()[0], cols);
+            Ok(window::shaped(&window::piecewise(op, &[&x], (x.dims(), x.dtype()), 1, &forward)?, inputs[0].dims()))
+        }
     })?;
     let y = out.clone();
     Ok(record(op, out, &[x], move |dy, _| {
         let dx = along(dim, &[&y, &dy.detach()], |inputs, rows, cols| match y.device().kind() {
             Kind::Cpu(_) => cpu::backward(op, log, &inputs[0], &inputs[1], rows, cols),
-            Kind::Gpu(_) => kernels::backward(op, log, &inputs[0], &inputs[1], rows, cols),
+            Kind::Gpu(_) => {
+                let y = window::rows_of(op, &inputs[0], rows, cols)?;
+                let dy = window::rows_of(op, &inputs[1], rows, cols)?;
+                let backward = |x: &[Tensor]| kernels::backward(op, log, &x[0], &x[1], x[0].shape()[0], cols);
+                let dx = window::piecewise(op, &[&y, &dy], (y.dims(), y.dtype()), 1, &backward)?;
+                Ok(window::shaped(&dx, inputs[0].dims()))
+            }
         })?;
         Ok(vec![Some(dx)])
     }))

@@ -1,7 +1,7 @@
 //! Matrix products. The work is in [`crate::ops::matmul`] and [`crate::ops::einsum`].
 
 use crate::ops::{einsum, matmul};
-use crate::{Result, Tensor};
+use crate::{Epilogue, Result, Tensor};
 
 impl Tensor {
     /// The matrix product by numpy's rules: [.., m, k] times [.., k, n] gives [.., m, n], leading dimensions broadcast;
@@ -19,7 +19,16 @@ impl Tensor {
     /// # Errors
     /// If an operand is not of a float dtype, dtypes or devices differ, or shapes do not fit.
     pub fn linear(&self, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-        matmul::linear(self, weight, bias)
+        matmul::linear(self, weight, bias, &Epilogue::default())
+    }
+
+    /// [`linear`](Self::linear) and what follows it, in one pass over the result: `activation(scale self weight^T + bias) + residual`,
+    /// with `residual` of the shape of the result. The composition of operations is [`reference::linear`](crate::reference::linear).
+    ///
+    /// # Errors
+    /// If an operand is not of a float dtype, dtypes or devices differ, or shapes do not fit.
+    pub fn linear_then(&self, weight: &Tensor, bias: Option<&Tensor>, then: &Epilogue) -> Result<Tensor> {
+        matmul::linear(self, weight, bias, then)
     }
 
     /// Einstein's summation over one or two operands, such as `"bqd,bkd->bqk"`: letters name dimensions, those that are

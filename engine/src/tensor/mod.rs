@@ -22,7 +22,7 @@ mod view;
 use std::sync::Arc;
 
 use crate::autograd::GradRef;
-use crate::device::gpu::Operand;
+use crate::device::gpu::{GpuBuffer, Operand};
 use crate::layout::{Dims, Layout};
 use crate::storage::{CpuBuffer, Element, Storage};
 use crate::{DType, Device, Error, Result, profile};
@@ -191,8 +191,13 @@ impl Tensor {
 
     /// The GPU buffer of a tensor on a GPU; kernels get the element offset from the layout.
     pub(crate) fn gpu_buffer(&self, op: &'static str) -> Result<Operand<'_>> {
+        Ok(Operand::new(self.gpu_storage(op)?, self.dtype().gpu_bytes(self.layout().distinct())))
+    }
+
+    /// The buffer itself of a tensor on a GPU, whatever the tensor shows of it.
+    pub(crate) fn gpu_storage(&self, op: &'static str) -> Result<&Arc<GpuBuffer>> {
         match &self.0.storage {
-            Storage::Gpu(buffer) => Ok(Operand::new(buffer, self.dtype().gpu_bytes(self.layout().distinct()))),
+            Storage::Gpu(buffer) => Ok(buffer),
             Storage::Cpu(_) => Err(Error::argument(op, "a CPU tensor reached a GPU kernel")),
         }
     }

@@ -5,10 +5,10 @@ use std::path::Path;
 use serde_json::json;
 use wgrad::io::Weights;
 use wgrad::nn::{Build, Dropout, Embedding, Init, LayerNorm, Linear, Module, Param, Visitor};
-use wgrad::{CrossEntropy, DType, Device, Tensor};
+use wgrad::{CrossEntropy, DType, Device, Epilogue, Tensor};
 
 use super::config::Config;
-use crate::activation::Activation;
+use crate::activation::{self, Activation};
 use crate::block::{Block, BlockConfig, BlockNames};
 use crate::corrupt::mlm::IGNORE;
 use crate::{Error, Result};
@@ -205,7 +205,7 @@ impl BertForMaskedLm {
     pub fn new(config: &BertConfig, dtype: DType, device: &Device) -> Result<Self> {
         let init = Init::Normal { mean: 0.0, std: config.initializer_range };
         let build = Build::new(device).with_dtype(dtype).with_init(init);
-        let activation = Activation::parse(&config.activation)?;
+        let activation = activation::parse(&config.activation)?;
         let hidden = config.hidden_size;
         if config.heads == 0 || !hidden.is_multiple_of(config.heads) {
             let heads = config.heads;
@@ -317,7 +317,7 @@ impl BertForMaskedLm {
     /// # Errors
     /// If shapes do not fit.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        let transformed = self.activation.apply(&self.head.dense.forward(hidden)?)?;
+        let transformed = self.head.dense.forward_then(hidden, &Epilogue::of(self.activation))?;
         let transformed = self.head.norm.forward(&transformed)?;
         Ok(transformed.linear(&self.head.decoder.tensor(), Some(&self.head.bias.tensor()))?)
     }

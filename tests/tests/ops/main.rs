@@ -27,3 +27,4 @@ mod softmax;
 mod sort;
 mod steady;
 mod view;
+mod window;

@@ -1,9 +1,14 @@
 //! Matrix products, linear layers and einsum.
 
+use half::{bf16, f16};
 use proptest::prelude::*;
-use wgrad::{DType, Device, Tensor, autograd};
+use wgrad::{
+    Activation, DType, Device, Epilogue, MatmulFamily, Tensor, autograd, force_matmul, matmul_families, no_grad,
+    reference,
+};
 use wgrad_tests::{
-    Input, View, assert_close, each_device, expect_error, gradcheck, same_on_devices, same_on_devices_within,
+    Input, View, assert_close, each_device, expect_error, gpu, gradcheck, portable_gpu, same_on_devices,
+    same_on_devices_within,
 };
 
 /// The product of single matrices, written down.
@@ -136,6 +141,213 @@ fn products_over_nothing_are_the_bias() {
     });
 }
 
+/// Small integers, exact in every dtype, so that every order of summation gives the same sum, rounded once to the dtype of the result.
+fn integers(shape: &[usize], salt: usize) -> Input {
+    let values: Vec<f64> =
+        (0..shape.iter().product()).map(|i: usize| ((i * 37 + salt * 11 + i / 7) % 13) as f64 - 6.0).collect();
+    Input::of(&values, shape).constant()
+}
+
+fn rounded(values: Vec<f64>, dtype: DType) -> Vec<f64> {
+    let round = |v: f64| match dtype {
+        DType::F16 => f16::from_f64(v).to_f64(),
+        DType::BF16 => bf16::from_f64(v).to_f64(),
+        _ => v,
+    };
+    values.into_iter().map(round).collect()
+}
+
+/// Runs `f` by every kernel that `device` has, in one pass and with k cut into three, and compares with the CPU in f64, bit by bit.
+fn every_family(device: &Device, dtype: DType, inputs: &[Input], f: &dyn Fn(&[Tensor]) -> wgrad::Result<Tensor>) {
+    let on = |device: &Device, dtype: DType| {
+        let stored =
+            |i: &Input| i.views.iter().try_fold(i.stored(device, dtype).unwrap(), |x, view| view.of(&x)).unwrap();
+        inputs.iter().map(stored).collect::<Vec<_>>()
+    };
+    let want = rounded(f(&on(&Device::cpu(), DType::F64)).unwrap().to_f64_vec().unwrap(), dtype);
+    let x = on(device, dtype);
+    for family in matmul_families(device) {
+        if family == MatmulFamily::Coop && dtype != DType::F16 {
+            continue;
+        }
+        for slices in [1, 3] {
+            let got = force_matmul(family, slices, || no_grad(|| f(&x))).unwrap().to_f64_vec().unwrap();
+            let wrong = got.iter().zip(&want).position(|(g, w)| g != w);
+            let what = format!(
+                "{family:?}, {slices} slices, {dtype} on {device}, shapes {:?}",
+                inputs.iter().map(|i| &i.shape)
+            );
+            assert!(got.len() == want.len() && wrong.is_none(), "{what}: differs at {wrong:?}");
+        }
+    }
+    device.check_guards().unwrap();
+}
+
+#[test]
+fn every_family_on_every_size() {
+    let (Some(gpu), Some(portable)) = (gpu(), portable_gpu()) else { return };
+    for (m, n, k) in [(1, 1, 1), (1, 70, 40), (70, 1, 40), (17, 65, 33), (5, 3, 0), (4, 0, 3), (0, 4, 3), (36, 132, 20)]
+    {
+        every_family(gpu, DType::F32, &[integers(&[m, k], 1), integers(&[k, n], 2)], &matmul);
+    }
+    every_family(portable, DType::F32, &[integers(&[17, 33], 1), integers(&[33, 65], 2)], &matmul);
+    // Halves in whole fours, in whole pairs, and rows that are neither.
+    for (n, dtype) in [(36, DType::F16), (34, DType::F16), (35, DType::F16), (34, DType::BF16)] {
+        every_family(gpu, dtype, &[integers(&[3, 9, 12], 1), integers(&[3, 12, n], 2)], &matmul);
+    }
+}
+
+#[test]
+fn every_family_on_views() {
+    let Some(gpu) = gpu() else { return };
+    let swap = |x: Input| x.view(View::Permute(vec![0, 2, 1]));
+    for (m, n, k, dtype) in [(19, 35, 21, DType::F32), (20, 36, 24, DType::F16)] {
+        every_family(gpu, dtype, &[swap(integers(&[2, k, m], 1)), integers(&[2, k, n], 2)], &matmul);
+        every_family(gpu, dtype, &[integers(&[2, m, k], 1), swap(integers(&[2, n, k], 2))], &matmul);
+        every_family(gpu, dtype, &[swap(integers(&[2, k, m], 1)), swap(integers(&[2, n, k], 2))], &matmul);
+    }
+    // Attention heads: two batch dimensions that do not merge, with an offset, against a broadcast matrix.
+    let heads = integers(&[2, 9, 3, 4], 1).view(View::Slice(1, 2, 8, 1)).view(View::Permute(vec![0, 2, 1, 3]));
+    every_family(gpu, DType::BF16, &[heads, integers(&[3, 4, 7], 2).view(View::Expand(vec![2, 3, 4, 7]))], &matmul);
+    // Neither rows nor columns are dense.
+    let sparse = integers(&[5, 6, 8], 1).view(View::Slice(2, 0, 8, 2)).view(View::Slice(1, 0, 6, 3));
+    every_family(gpu, DType::F32, &[sparse, integers(&[5, 4, 6], 2)], &matmul);
+    // Three batch dimensions that do not merge.
+    let deep = integers(&[2, 3, 2, 5, 4], 1).view(View::Permute(vec![2, 0, 1, 3, 4]));
+    every_family(gpu, DType::F32, &[deep, integers(&[3, 4, 6], 2).view(View::Expand(vec![2, 2, 3, 4, 6]))], &matmul);
+}
+
+#[test]
+fn more_matrices_than_one_dimension_of_a_grid() {
+    let Some(gpu) = gpu() else { return };
+    let [a, b] = [integers(&[66_000, 2, 1], 1), integers(&[66_000, 1, 1], 2)];
+    let want = (0..132_000).map(|i| a.values[i] * b.values[i / 2]).collect::<Vec<_>>();
+    let (x, w) = (a.stored(gpu, DType::F32).unwrap(), b.stored(gpu, DType::F32).unwrap());
+    assert!(x.matmul(&w).unwrap().to_f64_vec().unwrap() == want);
+    let by_tiles = force_matmul(MatmulFamily::Small, 1, || x.matmul(&w)).unwrap();
+    assert!(by_tiles.to_f64_vec().unwrap() == want);
+}
+
+#[test]
+fn a_family_that_cannot_run_says_so() {
+    let Some(gpu) = gpu() else { return };
+    let x = Tensor::ones(&[2, 2], DType::F32, gpu).unwrap();
+    expect_error(force_matmul(MatmulFamily::Coop, 1, || x.matmul(&x)), &["matmul", "Coop", "f32"]);
+}
+
+/// What may follow a linear layer, and the inputs for it: x, weight, bias, residual.
+fn epilogues() -> Vec<(Epilogue, bool, bool)> {
+    let then = |scale, activation| Epilogue { scale, activation, residual: None };
+    let mut all: Vec<_> = [
+        Activation::Gelu,
+        Activation::GeluTanh,
+        Activation::QuickGelu,
+        Activation::Silu,
+        Activation::Relu,
+        Activation::ReluSquared,
+        Activation::Tanh,
+        Activation::Sigmoid,
+    ]
+    .into_iter()
+    .map(|f| (then(1.0, Some(f)), true, false))
+    .collect();
+    all.push((then(0.25, None), false, false));
+    all.push((then(1.0, None), true, true));
+    all.push((then(0.5, Some(Activation::Gelu)), true, true));
+    all.push((then(2.0, Some(Activation::Silu)), false, true));
+    all
+}
+
+fn linear_then(then: &Epilogue, with_bias: bool, with_residual: bool, x: &[Tensor]) -> wgrad::Result<Tensor> {
+    let (then, bias) = with_inputs(then, with_bias, with_residual, x);
+    x[0].linear_then(&x[1], bias, &then)
+}
+
+fn with_inputs<'a>(
+    then: &Epilogue,
+    with_bias: bool,
+    with_residual: bool,
+    x: &'a [Tensor],
+) -> (Epilogue, Option<&'a Tensor>) {
+    (Epilogue { residual: with_residual.then(|| x[3].clone()), ..then.clone() }, with_bias.then(|| &x[2]))
+}
+
+fn layer(rows: usize, outputs: usize) -> [Input; 4] {
+    [
+        Input::normal(&[2, rows, 7], 1),
+        Input::normal(&[outputs, 7], 2),
+        Input::normal(&[outputs], 3),
+        Input::normal(&[2, rows, outputs], 4),
+    ]
+}
+
+#[test]
+fn what_follows_a_linear_layer() {
+    for (then, bias, residual) in epilogues() {
+        let name = format!("linear, bias {bias}, {then:?}");
+        let [x, w, b, r] = layer(5, 3);
+        let b = if bias { b } else { b.constant() };
+        let r = if residual { r } else { r.constant() };
+        gradcheck(&name, &[x, w, b, r], |x| linear_then(&then, bias, residual, x));
+    }
+    // Rows of odd length, of whole fours, of pairs, and a vector.
+    let then = |f| Epilogue { scale: 0.5, activation: f, residual: None };
+    for (rows, outputs, activation) in
+        [(5, 3, Some(Activation::Silu)), (3, 8, Some(Activation::Gelu)), (9, 6, Some(Activation::Tanh)), (1, 5, None)]
+    {
+        same_on_devices_within(2.0, "linear_then", &layer(rows, outputs), |x| {
+            linear_then(&then(activation), true, true, x)
+        });
+    }
+}
+
+#[test]
+fn a_fused_linear_layer_is_its_reference() {
+    let inputs = layer(4, 6);
+    for (then, bias, residual) in epilogues() {
+        let leaves: Vec<Tensor> = inputs.iter().map(|i| i.stored(&Device::cpu(), DType::F64).unwrap()).collect();
+        let (then, bias) = with_inputs(&then, bias, residual, &leaves);
+        let fused = leaves[0].linear_then(&leaves[1], bias, &then).unwrap();
+        let composed = reference::linear(&leaves[0], &leaves[1], bias, &then).unwrap();
+        let close = |what: &str, a: &Tensor, b: &Tensor| {
+            assert_close(what, &a.to_f64_vec().unwrap(), &b.to_f64_vec().unwrap(), 1e-12, 1e-12);
+        };
+        close("value", &fused, &composed);
+        let weights = Input::normal(fused.shape(), 9).stored(&Device::cpu(), DType::F64).unwrap();
+        let [got, want] = [&fused, &composed].map(|y| autograd::backward(&[(y, weights.clone())], &[], false).unwrap());
+        for leaf in &leaves {
+            match (got.get(leaf), want.get(leaf)) {
+                (Some(g), Some(w)) => close("gradient", g, w),
+                (g, w) => assert_eq!(g.is_some(), w.is_some()),
+            }
+        }
+    }
+}
+
+#[test]
+fn every_family_finishes_its_sums() {
+    let (Some(gpu), Some(portable)) = (gpu(), portable_gpu()) else { return };
+    let then = Epilogue { scale: 2.0, activation: Some(Activation::Relu), residual: None };
+    for (rows, outputs, device, dtype) in
+        [(5, 36, gpu, DType::F32), (5, 36, gpu, DType::F16), (3, 34, gpu, DType::BF16), (5, 35, portable, DType::F32)]
+    {
+        let inputs = [
+            integers(&[rows, 12], 1),
+            integers(&[outputs, 12], 2),
+            integers(&[outputs], 3),
+            integers(&[rows, outputs], 4),
+        ];
+        every_family(device, dtype, &inputs, &|x| linear_then(&then, true, true, x));
+    }
+    // Gradients too: z comes out of the one pass or of the second one.
+    let gelu = Epilogue::of(Activation::Gelu);
+    for family in [MatmulFamily::Dot, MatmulFamily::Small] {
+        force_matmul(family, 2, || {
+            same_on_devices_within(2.0, &format!("{family:?}"), &layer(3, 6), |x| linear_then(&gelu, true, true, x));
+        });
+    }
+}
+
 #[test]
 fn einsum_contractions() {
     let cases: [(&str, &[&[usize]]); 8] = [
@@ -182,6 +394,8 @@ fn bad_input_is_refused() {
         expect_error(t(&[2, 3]).linear(&t(&[4, 5]), None), &["linear", "[2, 3]", "5 inputs"]);
         expect_error(t(&[2, 3]).linear(&t(&[3]), None), &["linear", "[3]", "[outputs, inputs]"]);
         expect_error(t(&[2, 3]).linear(&t(&[4, 3]), Some(&t(&[3]))), &["linear", "bias", "[3]", "[4]"]);
+        let then = Epilogue { residual: Some(t(&[2, 5])), ..Epilogue::default() };
+        expect_error(t(&[2, 3]).linear_then(&t(&[4, 3]), None, &then), &["linear", "residual", "[2, 5]", "[2, 4]"]);
         let (a, b) = (t(&[2, 3]), t(&[3, 4]));
         expect_error(Tensor::einsum("ij,jk->il", &[&a, &b]), &["einsum", "'l'"]);
         expect_error(Tensor::einsum("ii,jk->k", &[&a, &b]), &["einsum", "'i'", "twice"]);

@@ -6,7 +6,7 @@ mod unary;
 
 pub(crate) use binary::{binary, select};
 pub(crate) use copy::{cast, copy, embed};
-pub(crate) use unary::{unary, unary_grad};
+pub(crate) use unary::{unary, unary_grad, value_of};
 
 use half::{bf16, f16};
 

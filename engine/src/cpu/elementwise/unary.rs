@@ -42,7 +42,8 @@ pub(crate) fn unary_grad(op: &'static str, x: &Tensor, dy: &Tensor, f: Unary) ->
     }
 }
 
-fn value_of<T: Float>(f: Unary, x: &[T], y: &mut [T]) {
+/// `y = f(x)`, element by element.
+pub(crate) fn value_of<T: Float>(f: Unary, x: &[T], y: &mut [T]) {
     let (a, b) = (T::of(f.a), T::of(f.b));
     match f.op {
         Op::Affine => map_each(x, y, |x| a * x + b),

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use wgpu::{Backends, DeviceType, Features, Instance, InstanceDescriptor, InstanceFlags, Limits};
+use wgpu::{
+    Backends, CooperativeScalarType, DeviceType, ExperimentalFeatures, Features, Instance, InstanceDescriptor,
+    InstanceFlags, Limits,
+};
 
 use super::caps::{Caps, MAX_PARAMS, driver};
 use super::{Gpu, GpuOptions};
@@ -104,15 +107,26 @@ pub(crate) async fn open_async(select: Select, options: GpuOptions) -> Result<Ar
     let adapter = choose(&instance(), select).await?;
     let mut required_features = Features::empty();
     let mut required_limits = Limits::default();
+    let mut experimental_features = ExperimentalFeatures::disabled();
     if !options.portable {
         required_features = adapter.features() & WANTED;
+        if options.matrix_units && has_matrix_units(&adapter) {
+            required_features |= Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+            // SAFETY: the feature is used by one kernel, and only after a test of what it computes on this very device.
+            experimental_features = unsafe { ExperimentalFeatures::enabled() };
+        }
         let max_immediate_size = if required_features.contains(Features::IMMEDIATES) { MAX_PARAMS } else { 0 };
         required_limits = Limits { max_immediate_size, ..adapter.limits() };
+    }
+    if let Some(most) = options.binding_limit {
+        let limit = &mut required_limits.max_storage_buffer_binding_size;
+        *limit = most.clamp(4096, *limit);
     }
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("wgrad"),
         required_features,
         required_limits,
+        experimental_features,
         // The pool keeps what it gets, so large speculative blocks would only take memory from others.
         memory_hints: wgpu::MemoryHints::MemoryUsage,
         ..Default::default()
@@ -125,6 +139,16 @@ pub(crate) async fn open_async(select: Select, options: GpuOptions) -> Result<Ar
     let gpu = Gpu::new(device, queue, caps, options);
     gpu.status.watch(&gpu.device);
     Ok(gpu)
+}
+
+/// Whether the adapter multiplies f16 matrices of 16 x 16 x 16 with sums in f32, as `shaders/matmul/coop.wgsl` does.
+fn has_matrix_units(adapter: &wgpu::Adapter) -> bool {
+    let fits = |p: &wgpu::CooperativeMatrixProperties| {
+        (p.m_size, p.n_size, p.k_size) == (16, 16, 16)
+            && (p.ab_type, p.cr_type) == (CooperativeScalarType::F16, CooperativeScalarType::F32)
+    };
+    let features = Features::EXPERIMENTAL_COOPERATIVE_MATRIX | Features::SHADER_F16 | Features::SUBGROUP;
+    adapter.features().contains(features) && adapter.cooperative_matrix_properties().iter().any(fits)
 }
 
 /// Takes over an application's device and queue. Its error and lost handlers stay the application's.

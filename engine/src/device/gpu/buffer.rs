@@ -12,11 +12,18 @@ use super::{Gpu, lock};
 use crate::device::unique_id;
 use crate::{Error, Result};
 
-/// Memory of one tensor. Dropping it returns the memory to the pool at once.
+/// Where a window of a buffer may begin: the alignment of bindings that every device accepts.
+const WINDOW_ALIGN: u64 = 256;
+
+/// Memory of one tensor, or a window of it. Dropping it returns the memory to the pool at once.
 pub(crate) struct GpuBuffer {
     pool: Arc<Pool>,
     pub(super) physical: Arc<Physical>,
+    /// Where a window begins in the memory; else 0.
+    start: u64,
     bytes: u64,
+    /// What a window is part of, which returns the memory.
+    whole: Option<Arc<GpuBuffer>>,
 }
 
 impl GpuBuffer {
@@ -30,15 +37,44 @@ impl GpuBuffer {
         padded(self.bytes)
     }
 
-    /// The buffer of wgpu, which may be larger. Work on it must be submitted after a [`Gpu::flush`].
-    pub fn raw(&self) -> &wgpu::Buffer {
+    /// The buffer of wgpu, which may be larger.
+    pub(super) fn raw(&self) -> &wgpu::Buffer {
         &self.physical.raw
+    }
+
+    /// Where this begins in the buffer of wgpu.
+    pub(super) fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// Start and length in the buffer of wgpu of what kernels may see; None for all of it. `limit` is what a binding holds.
+    pub(super) fn bound(&self, limit: u64) -> Option<(u64, u64)> {
+        (self.whole.is_some() || self.physical.bytes > limit).then(|| (self.start, self.padded_bytes()))
+    }
+
+    /// Start and length of the least window with the bytes from `first` to `end`.
+    pub fn window_of(&self, first: u64, end: u64) -> (u64, u64) {
+        let start = first - first % WINDOW_ALIGN;
+        (start, end.next_multiple_of(16) - start)
+    }
+
+    /// A part of this buffer, for kernels that cannot bind all of it. Start and length are of [`window_of`](Self::window_of).
+    pub fn window(self: &Arc<Self>, start: u64, bytes: u64) -> Arc<GpuBuffer> {
+        Arc::new(GpuBuffer {
+            pool: self.pool.clone(),
+            physical: self.physical.clone(),
+            start: self.start + start,
+            bytes,
+            whole: Some(self.clone()),
+        })
     }
 }
 
 impl Drop for GpuBuffer {
     fn drop(&mut self) {
-        self.pool.give(&self.physical);
+        if self.whole.is_none() {
+            self.pool.give(&self.physical);
+        }
     }
 }
 
@@ -55,27 +91,29 @@ fn padded(bytes: u64) -> u64 {
 impl Gpu {
     /// Memory for `bytes`, rounded up to 16; its content is undefined.
     pub fn alloc(self: &Arc<Self>, op: &'static str, bytes: u64) -> Result<Arc<GpuBuffer>> {
-        let limit = self.caps.max_binding_bytes - if self.options.guards { GUARD_BYTES } else { 0 };
+        let limit = self.caps.max_buffer_bytes - if self.options.guards { GUARD_BYTES } else { 0 };
         if bytes > limit {
             return Err(Error::TooLarge { op, bytes, limit });
         }
         if !self.options.guards {
             let physical = self.physical(op, padded(bytes))?;
-            return Ok(Arc::new(GpuBuffer { pool: self.pool.clone(), physical, bytes }));
+            return Ok(Arc::new(GpuBuffer { pool: self.pool.clone(), physical, start: 0, bytes, whole: None }));
         }
         let end = padded(bytes);
         let physical = self.physical(op, end + GUARD_BYTES)?;
-        let mut whole = GpuBuffer { pool: self.pool.clone(), bytes: physical.bytes, physical };
-        self.fill(&whole, GUARD_WORD)?;
-        self.pool.guard(Guarded { op, physical: whole.physical.clone(), end, serial: unique_id() });
-        whole.bytes = bytes;
-        Ok(Arc::new(whole))
+        let (pool, whole) = (self.pool.clone(), physical.bytes);
+        let buffer = Arc::new(GpuBuffer { pool, physical, start: 0, bytes, whole: None });
+        self.fill_to(&buffer, whole, GUARD_WORD)?;
+        self.pool.guard(Guarded { op, physical: buffer.physical.clone(), end, serial: unique_id() });
+        Ok(buffer)
     }
 
     /// A buffer from the pool, or a new one; when neither is to be had, frees what is free and tries once more.
     fn physical(&self, op: &'static str, bytes: u64) -> Result<Arc<Physical>> {
         self.status.alive()?;
-        let class = size_class(bytes).min(self.caps.max_binding_bytes);
+        let limit =
+            if bytes <= self.caps.max_binding_bytes { self.caps.max_binding_bytes } else { self.caps.max_buffer_bytes };
+        let class = size_class(bytes).min(limit);
         if let Some(physical) = self.pool.take(class) {
             return Ok(physical);
         }

@@ -31,7 +31,7 @@ pub(crate) struct Caps {
     pub subgroup_min: u32,
     /// The largest.
     pub subgroup_max: u32,
-    /// Whether cooperative matrices are enabled.
+    /// Whether the device says that it multiplies 16 x 16 x 16 matrices of f16 with sums in f32, in subgroups of 32.
     pub coop: bool,
     /// Whether passes can be timed.
     pub timestamp: bool,
@@ -43,9 +43,9 @@ pub(crate) struct Caps {
     pub max_groups: u32,
     /// Storage buffers of a kernel.
     pub max_bindings: u32,
-    /// Bytes of one binding, and so of one tensor.
+    /// Bytes of one binding: all that a kernel sees of a tensor.
     pub max_binding_bytes: u64,
-    /// Bytes of one buffer.
+    /// Bytes of one buffer, and so of one tensor.
     pub max_buffer_bytes: u64,
 }
 
@@ -67,15 +67,19 @@ impl Caps {
             subgroups: features.contains(Features::SUBGROUP),
             subgroup_min: info.subgroup_min_size,
             subgroup_max: info.subgroup_max_size,
-            coop: features.contains(Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
+            coop: options.matrix_units
+                && features
+                    .contains(Features::EXPERIMENTAL_COOPERATIVE_MATRIX | Features::SHADER_F16 | Features::SUBGROUP)
+                && (info.subgroup_min_size, info.subgroup_max_size) == (32, 32)
+                && limits.max_compute_workgroup_storage_size >= 16 << 10,
             timestamp: features.contains(Features::TIMESTAMP_QUERY),
             max_workgroup_memory: limits.max_compute_workgroup_storage_size,
             max_invocations: limits.max_compute_invocations_per_workgroup,
             max_groups: limits.max_compute_workgroups_per_dimension,
             max_bindings: limits.max_storage_buffers_per_shader_stage,
-            // Bindings are whole buffers, whose sizes are multiples of 16.
+            // Sizes of buffers are multiples of 16.
             max_binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) & !15,
-            max_buffer_bytes: limits.max_buffer_size,
+            max_buffer_bytes: limits.max_buffer_size & !15,
         }
     }
 }

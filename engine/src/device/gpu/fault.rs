@@ -48,7 +48,7 @@ impl Gpu {
     }
 
     /// Turns a note that was read into an error, and wipes it.
-    pub(super) fn report_fault(&self, note: &GpuBuffer, bytes: &[u8]) -> Result<()> {
+    pub(super) fn report_fault(&self, note: &Arc<GpuBuffer>, bytes: &[u8]) -> Result<()> {
         let word = |i: usize| bytes.chunks_exact(4).nth(i).map_or(0, bytemuck::pod_read_unaligned::<u32>);
         if word(0) == 0 {
             return Ok(());

@@ -1,6 +1,7 @@
 //! Guard words behind buffers: a kernel that writes past the end of its output is found.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::{Bind, Gpu, GpuBuffer, Launch};
 use crate::{Error, Result};
@@ -12,8 +13,28 @@ pub(super) const GUARD_WORD: u32 = 0x7fc1_7fc1;
 
 impl Gpu {
     /// Fills a buffer with a 32-bit word.
-    pub fn fill(&self, buffer: &GpuBuffer, word: u32) -> Result<()> {
-        let count = buffer.padded_bytes() / 16;
+    pub fn fill(&self, buffer: &Arc<GpuBuffer>, word: u32) -> Result<()> {
+        self.fill_to(buffer, buffer.padded_bytes(), word)
+    }
+
+    /// Fills the first `bytes` of the memory of a buffer, whatever the buffer itself takes of it.
+    pub(super) fn fill_to(&self, buffer: &Arc<GpuBuffer>, bytes: u64, word: u32) -> Result<()> {
+        if bytes <= self.caps.max_binding_bytes {
+            return self.fill_part(buffer, bytes, word);
+        }
+        // Windows begin at multiples of 256.
+        let step = self.caps.max_binding_bytes & !255;
+        let mut start = 0;
+        while start < bytes {
+            let length = step.min(bytes - start);
+            self.fill_part(&buffer.window(start, length), length, word)?;
+            start += length;
+        }
+        Ok(())
+    }
+
+    fn fill_part(&self, buffer: &GpuBuffer, bytes: u64, word: u32) -> Result<()> {
+        let count = bytes / 16;
         self.run(Launch {
             kernel: "util/fill",
             elems: &[],

@@ -20,7 +20,7 @@ mod tests;
 mod timing;
 mod upload;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub use adapter::{AdapterDescription, Select, adapters};
 pub(crate) use adapter::{from_wgpu, open, open_async};
@@ -42,6 +42,8 @@ pub(crate) struct Gpu {
     stream: Mutex<stream::Stream>,
     staging: Mutex<read::Staging>,
     faults: Mutex<fault::Faults>,
+    /// Whether the matrix units passed their test, once it was made.
+    pub(crate) matrix_units: OnceLock<bool>,
 }
 
 // SAFETY: all fields are Send and Sync, as the function below has the compiler check.
@@ -51,9 +53,9 @@ pub(crate) struct Gpu {
 unsafe impl Send for Gpu {}
 unsafe impl Sync for Gpu {}
 const _: fn(&Gpu) = |gpu| {
-    let Gpu { device, queue, caps, options, status, pool, stream, staging, faults } = gpu;
+    let Gpu { device, queue, caps, options, status, pool, stream, staging, faults, matrix_units } = gpu;
     thread_safe(&(device, queue, caps, options));
-    thread_safe(&(status, pool, stream, staging, faults));
+    thread_safe(&(status, pool, stream, staging, faults, matrix_units));
 };
 
 /// Accepts what is Send and Sync.
@@ -66,7 +68,8 @@ impl Gpu {
         let pool = Arc::new(pool::Pool::new(options.memory_limit));
         let staging = Mutex::default();
         let faults = Mutex::default();
-        Arc::new(Gpu { device, queue, caps, options, status, pool, stream, staging, faults })
+        let matrix_units = OnceLock::new();
+        Arc::new(Gpu { device, queue, caps, options, status, pool, stream, staging, faults, matrix_units })
     }
 
     /// Features and limits from which kernels choose their variant.

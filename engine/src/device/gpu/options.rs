@@ -11,10 +11,16 @@ pub struct GpuOptions {
     pub checked: bool,
     /// Pass kernel parameters as immediates where the device can (`WGRAD_IMMEDIATES=0` forbids it). Default: on.
     pub immediates: bool,
+    /// Multiply f16 matrices on matrix units where the device has them and they pass a test (`WGRAD_MATRIX_UNITS=0` forbids it).
+    /// Default: on.
+    pub matrix_units: bool,
     /// Fill new memory with NaN and put guard words behind each buffer (`WGRAD_GUARDS=1`). Default: off.
     pub guards: bool,
     /// Bytes that live and pooled buffers may take together (`WGRAD_MEMORY_LIMIT`). Default: what the driver gives.
     pub memory_limit: Option<u64>,
+    /// Bytes that a kernel may see of one tensor, where that is to be less than the device's own limit (`WGRAD_BINDING_LIMIT`; at
+    /// least 4096): to test how larger tensors are cut up. Default: the device's limit.
+    pub binding_limit: Option<u64>,
     /// Ask only for what every browser has: default limits, no optional feature (`WGRAD_PORTABLE=1`). Default: off.
     pub portable: bool,
 }
@@ -24,8 +30,10 @@ impl Default for GpuOptions {
         GpuOptions {
             checked: flag("WGRAD_CHECKED", false),
             immediates: flag("WGRAD_IMMEDIATES", true),
+            matrix_units: flag("WGRAD_MATRIX_UNITS", true),
             guards: flag("WGRAD_GUARDS", false),
             memory_limit: number("WGRAD_MEMORY_LIMIT"),
+            binding_limit: number("WGRAD_BINDING_LIMIT"),
             portable: flag("WGRAD_PORTABLE", false),
         }
     }

@@ -51,7 +51,7 @@ impl Gpu {
         let mut start = first;
         while start < end {
             let stop = (start + READ_CHUNK).min(end.next_multiple_of(4));
-            let chunk = self.gather_async(op, &[(&*buffer.physical, start, stop - start)]).await?;
+            let chunk = self.gather_async(op, &[(&*buffer.physical, buffer.start() + start, stop - start)]).await?;
             if out.is_empty() {
                 out = chunk;
             } else {

@@ -149,13 +149,17 @@ fn set_element(
     let packed = if lanes == 4 { "vec2<u32>" } else { "u32" };
     *declaration = format!("{before}{head}{packed}>;");
 
+    let writes_more = lines.iter().any(|line| matches!(accessor_of(line, binding), Some("store2" | "store4")));
     let mut accessors = 0;
     for line in lines.iter_mut() {
         let Some(accessor) = accessor_of(line, binding) else { continue };
         if !line.trim_end().ends_with('}') {
             return Err(format!("{accessor}_{binding} must stand on one line"));
         }
-        *line = half_accessor(accessor, binding, &base, lanes, dtype)?;
+        *line = match accessor {
+            "store" if writes_more => format!("fn store_{binding}(i: u32, v: {base}) {{}}"),
+            _ => half_accessor(accessor, binding, &base, lanes, dtype)?,
+        };
         accessors += 1;
     }
     match accessors {

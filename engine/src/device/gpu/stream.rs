@@ -199,7 +199,7 @@ impl Stream {
         if let Some(((begin, _), timing)) = &both {
             drop(timing.pass(encoder, Some(*begin), None));
         }
-        encoder.copy_buffer_to_buffer(src.raw(), src_offset, dst.raw(), dst_offset, bytes);
+        encoder.copy_buffer_to_buffer(src.raw(), src.start() + src_offset, dst.raw(), dst.start() + dst_offset, bytes);
         if let Some(((_, end), timing)) = &both {
             drop(timing.pass(encoder, None, Some(*end)));
         }
@@ -248,11 +248,24 @@ impl Stream {
     fn bind_group(&mut self, gpu: &Gpu, launch: &Launch, kernel: &Kernel) -> Result<wgpu::BindGroup> {
         self.key.clear();
         self.key.push(kernel.layout_id);
-        self.key.extend(launch.bind.iter().map(|bind| bind.buffer().physical.id));
+        let limit = gpu.caps.max_binding_bytes;
+        for bind in launch.bind {
+            self.key.push(bind.buffer().physical.id);
+            // Numbers of buffers never have the first bit.
+            if let Some((start, bytes)) = bind.buffer().bound(limit) {
+                self.key.extend([start | 1 << 63, bytes]);
+            }
+        }
         if let Some(group) = self.bind_groups.get(self.key.as_slice()) {
             return Ok(group.clone());
         }
-        let resources = launch.bind.iter().map(|bind| bind.buffer().raw().as_entire_binding());
+        let resources = launch.bind.iter().map(|bind| match bind.buffer().bound(limit) {
+            None => bind.buffer().raw().as_entire_binding(),
+            Some((offset, bytes)) => {
+                let (buffer, size) = (bind.buffer().raw(), NonZeroU64::new(bytes));
+                wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size })
+            }
+        });
         let entries: Vec<_> =
             (0..).zip(resources).map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource }).collect();
         let descriptor =
@@ -328,6 +341,10 @@ impl Gpu {
         self.status.alive()?;
         if launch.groups == 0 {
             return Ok(());
+        }
+        let limit = self.caps.max_binding_bytes;
+        if let Some(bytes) = launch.bind.iter().map(|bind| bind.buffer().padded_bytes()).find(|&bytes| bytes > limit) {
+            return Err(Error::TooLarge { op: launch.kernel, bytes, limit });
         }
         for (i, a) in launch.bind.iter().enumerate() {
             for (j, b) in launch.bind.iter().enumerate().skip(i + 1) {

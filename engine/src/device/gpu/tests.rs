@@ -9,7 +9,15 @@ use super::{Bind, Gpu, GpuBuffer, GpuOptions, Launch, Select, lock, open};
 use crate::{DType, Error, Result};
 
 fn options() -> GpuOptions {
-    GpuOptions { checked: false, immediates: true, guards: false, memory_limit: None, portable: false }
+    GpuOptions {
+        checked: false,
+        immediates: true,
+        matrix_units: true,
+        guards: false,
+        memory_limit: None,
+        binding_limit: None,
+        portable: false,
+    }
 }
 
 fn with(options: GpuOptions, test: impl FnOnce(Arc<Gpu>)) {
@@ -150,7 +158,7 @@ fn memory_does_not_grow() {
 #[test]
 fn out_of_memory_and_too_large_leave_the_device_usable() {
     with(GpuOptions { memory_limit: Some(1 << 20), ..options() }, |gpu| {
-        let limit = gpu.caps().max_binding_bytes;
+        let limit = gpu.caps().max_buffer_bytes;
         assert!(matches!(gpu.alloc("big", limit + 1), Err(Error::TooLarge { op: "big", .. })));
         assert!(matches!(gpu.alloc("big", u64::MAX), Err(Error::TooLarge { .. })));
         let half = gpu.alloc("half", 1 << 19).unwrap();

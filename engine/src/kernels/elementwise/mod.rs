@@ -26,15 +26,7 @@ pub(crate) fn full(op: &'static str, value: f64, shape: Dims, dtype: DType, devi
         DType::Bool => u32::from(value != 0.0),
         DType::F64 => return Err(Error::DType { op, got: dtype, expected: "a dtype of the GPU" }),
     };
-    let count = dtype.gpu_bytes(shape.elements()).div_ceil(16);
-    gpu_of(op, &out)?.run(Launch {
-        kernel: "util/fill",
-        elems: &[],
-        constants: &[],
-        bind: &[Bind::Write(out.gpu_buffer(op)?)],
-        params: bytemuck::cast_slice(&[small(op, count as usize)?, word]),
-        groups: count.div_ceil(256),
-    })?;
+    gpu_of(op, &out)?.fill(out.gpu_storage(op)?, word)?;
     Ok(out)
 }
 

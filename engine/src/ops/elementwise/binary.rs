@@ -4,6 +4,7 @@ use crate::autograd::record;
 use crate::cpu::elementwise as cpu;
 use crate::device::Kind;
 use crate::kernels::elementwise as kernels;
+use crate::kernels::window::piecewise;
 use crate::layout::{Dims, broadcast_shape};
 use crate::{DType, Error, Result, Tensor};
 
@@ -66,7 +67,10 @@ pub(crate) fn binary(name: &'static str, a: &Tensor, b: &Tensor, f: Binary) -> R
     let (x, y) = (broadcast(name, &a.detach(), &shape)?, broadcast(name, &b.detach(), &shape)?);
     let out = match a.device().kind() {
         Kind::Cpu(_) => cpu::binary(name, &x, &y, f)?,
-        Kind::Gpu(_) => kernels::binary(name, &x, &y, f)?,
+        Kind::Gpu(_) => {
+            let output = (shape, if f.is_comparison() { DType::Bool } else { x.dtype() });
+            piecewise(name, &[&x, &y], output, x.rank(), &|x| kernels::binary(name, &x[0], &x[1], f))?
+        }
     };
     if f.is_comparison() || f.is_logic() {
         return Ok(out);

@@ -4,6 +4,7 @@ use crate::autograd::record;
 use crate::cpu::elementwise as cpu;
 use crate::device::Kind;
 use crate::kernels::elementwise as kernels;
+use crate::kernels::window::piecewise;
 use crate::layout::Dims;
 use crate::{DType, Result, Tensor};
 
@@ -12,7 +13,11 @@ pub(crate) fn copy(op: &'static str, x: &Tensor) -> Result<Tensor> {
     x.device().expect_room(op, x.elements(), x.dtype())?;
     let out = match x.device().kind() {
         Kind::Cpu(_) => cpu::copy(op, &x.detach())?,
-        Kind::Gpu(_) => kernels::copy(op, &x.detach())?,
+        // The copy engine takes any size, in whole words.
+        Kind::Gpu(_) if x.is_contiguous() && !(x.dtype().is_half() && x.layout().offset % 2 == 1) => {
+            kernels::copy(op, &x.detach())?
+        }
+        Kind::Gpu(_) => piecewise(op, &[x], (x.dims(), x.dtype()), x.rank(), &|x| kernels::copy(op, &x[0]))?,
     };
     Ok(record(op, out, &[x], |dy, _| Ok(vec![Some(dy.clone())])))
 }
@@ -26,7 +31,7 @@ pub(crate) fn cast(op: &'static str, x: &Tensor, dtype: DType) -> Result<Tensor>
     let dense = x.detach().contiguous()?;
     let out = match x.device().kind() {
         Kind::Cpu(_) => cpu::cast(op, &dense, dtype)?,
-        Kind::Gpu(_) => kernels::cast(op, &dense, dtype)?,
+        Kind::Gpu(_) => piecewise(op, &[&dense], (x.dims(), dtype), x.rank(), &|x| kernels::cast(op, &x[0], dtype))?,
     };
     if !dtype.is_float() {
         return Ok(out);

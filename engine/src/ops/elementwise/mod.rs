@@ -1,14 +1,16 @@
 //! Elementwise operations, and the making and copying of dense tensors.
 
+mod activation;
 mod binary;
 mod copy;
 mod select;
 mod unary;
 
+pub use activation::Activation;
 pub(crate) use binary::{Binary, binary, logical_not};
 pub(crate) use copy::{Place, cast, copy, embed};
 pub(crate) use select::{Triangle, glu, masked_fill, triangle, where_cond};
-pub(crate) use unary::{Op, Unary, abs, affine, clamp, neg, pow_scalar, unary};
+pub(crate) use unary::{Op, Unary, abs, affine, clamp, neg, pow_scalar, unary, unary_grad};
 
 use crate::cpu::elementwise as cpu;
 use crate::device::Kind;

@@ -4,6 +4,7 @@ use crate::autograd::record;
 use crate::cpu::elementwise as cpu;
 use crate::device::Kind;
 use crate::kernels::elementwise as kernels;
+use crate::kernels::window::piecewise;
 use crate::layout::broadcast_shape;
 use crate::ops::elementwise::binary::{Binary, binary, broadcast, sum_to};
 use crate::{DType, Error, Result, Tensor};
@@ -19,7 +20,10 @@ pub(crate) fn where_cond(name: &'static str, condition: &Tensor, a: &Tensor, b: 
     let (c, x, y) = (view(condition)?, view(a)?, view(b)?);
     let out = match a.device().kind() {
         Kind::Cpu(_) => cpu::select(name, &c, &x, &y)?,
-        Kind::Gpu(_) => kernels::select(name, &c, &x, &y)?,
+        Kind::Gpu(_) => {
+            let output = (shape, x.dtype());
+            piecewise(name, &[&c, &x, &y], output, x.rank(), &|x| kernels::select(name, &x[0], &x[1], &x[2]))?
+        }
     };
     let (a_shape, b_shape) = (a.dims(), b.dims());
     Ok(record(name, out, &[a, b], move |dy, needs| {

@@ -4,6 +4,7 @@ use crate::autograd::record;
 use crate::cpu::elementwise as cpu;
 use crate::device::Kind;
 use crate::kernels::elementwise as kernels;
+use crate::kernels::window::piecewise;
 use crate::ops::elementwise::binary::{self, Binary};
 use crate::{DType, Error, Result, Tensor};
 
@@ -76,7 +77,10 @@ pub(crate) fn unary(name: &'static str, x: &Tensor, f: Unary) -> Result<Tensor> 
     let dense = x.detach().contiguous()?;
     let out = match x.device().kind() {
         Kind::Cpu(_) => cpu::unary(name, &dense, f)?,
-        Kind::Gpu(_) => kernels::unary(name, &dense, f)?,
+        Kind::Gpu(_) => {
+            let output = (dense.dims(), dense.dtype());
+            piecewise(name, &[&dense], output, dense.rank(), &|x| kernels::unary(name, &x[0], f))?
+        }
     };
     Ok(record(name, out, &[x], move |dy, _| {
         if f.is_step() {
@@ -86,8 +90,8 @@ pub(crate) fn unary(name: &'static str, x: &Tensor, f: Unary) -> Result<Tensor> 
     }))
 }
 
-/// `dy * f'(x)`, recomputed from x in one pass.
-fn unary_grad(name: &'static str, x: &Tensor, dy: &Tensor, f: Unary) -> Result<Tensor> {
+/// `dy * f'(x)`, recomputed from x in one pass. Not recorded.
+pub(crate) fn unary_grad(name: &'static str, x: &Tensor, dy: &Tensor, f: Unary) -> Result<Tensor> {
     match f.op {
         Op::Neg => return unary(name, dy, f),
         Op::Affine => return unary(name, dy, Unary::with(Op::Affine, f.a, 0.0)),
@@ -96,7 +100,10 @@ fn unary_grad(name: &'static str, x: &Tensor, dy: &Tensor, f: Unary) -> Result<T
     let dy = dy.contiguous()?;
     match x.device().kind() {
         Kind::Cpu(_) => cpu::unary_grad(name, x, &dy, f),
-        Kind::Gpu(_) => kernels::unary_grad(name, x, &dy, f),
+        Kind::Gpu(_) => {
+            let output = (x.dims(), x.dtype());
+            piecewise(name, &[x, &dy], output, x.rank(), &|x| kernels::unary_grad(name, &x[0], &x[1], f))
+        }
     }
 }
 

@@ -82,7 +82,7 @@ pub(super) fn fold(op: &'static str, fold: Fold, x: &Tensor, plan: &Plan, scale:
         let dense = view::contiguous(&y)?;
         y = match device.kind() {
             Kind::Cpu(_) => cpu::fold(op, fold, &dense, axis, scale)?,
-            Kind::Gpu(_) => kernels::fold(op, fold, &dense, axis, scale)?,
+            Kind::Gpu(_) => kernels::fold_any(op, fold, &dense, axis, scale)?,
         };
         shape[first..last].fill(1);
         y = y.with_layout(Layout::row_major(shape));
