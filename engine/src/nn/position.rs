@@ -11,7 +11,7 @@ pub fn alibi_slopes(heads: usize) -> Vec<f64> {
     first.chain((0..heads - whole).map(|r| slope(2 * whole, 2 * r))).collect()
 }
 
-/// ALiBi as a relative bias [heads, queries + keys - 1]: `-slope |i + offset - j|`, with gradient to `slopes` [heads]. The first query
+/// ALiBi as a relative bias [heads, queries + keys - 1]: `-slope |i + offset - j|`, with gradient to `slopes [heads]`. The first query
 /// stands at position `offset` among the keys.
 ///
 /// # Errors

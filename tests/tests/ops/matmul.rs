@@ -201,7 +201,7 @@ fn every_family_on_every_size() {
 fn every_family_on_views() {
     let Some(gpu) = gpu() else { return };
     let swap = |x: Input| x.view(View::Permute(vec![0, 2, 1]));
-    for (m, n, k, dtype) in [(19, 35, 21, DType::F32), (20, 36, 24, DType::F32), (20, 36, 24, DType::F16)] {
+    for (m, n, k, dtype) in [(19, 35, 21, DType::F32), (20, 36, 24, DType::F16)] {
         every_family(gpu, dtype, &[swap(integers(&[2, k, m], 1)), integers(&[2, k, n], 2)], &matmul);
         every_family(gpu, dtype, &[integers(&[2, m, k], 1), swap(integers(&[2, n, k], 2))], &matmul);
         every_family(gpu, dtype, &[swap(integers(&[2, k, m], 1)), swap(integers(&[2, n, k], 2))], &matmul);

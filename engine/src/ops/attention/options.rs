@@ -23,7 +23,7 @@ pub struct AttentionOptions {
     pub relative_bias: Option<Tensor>,
     /// Scores become `softcap * tanh(score / softcap)`.
     pub softcap: Option<f64>,
-    /// A logit for each head, [heads], that takes part in the softmax but has no value. Gets a gradient.
+    /// A logit for each head, `[heads]`, that takes part in the softmax but has no value. Gets a gradient.
     pub sinks: Option<Tensor>,
     /// Probability with which a weight is dropped, and the others are scaled up. For training only.
     pub dropout: f64,
