@@ -6,7 +6,7 @@ use crate::device::Kind;
 use crate::kernels::cross_entropy as kernels;
 use crate::layout::Dims;
 use crate::ops::reduce;
-use crate::ops::rows::{dense, narrowed, trailing};
+use crate::ops::rows::{narrowed, prepared, trailing};
 use crate::ops::view;
 use crate::{DType, Error, Result, Tensor};
 
@@ -109,7 +109,7 @@ pub(crate) fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &CrossEn
         let zeros = logits.detach();
         return Ok(record(OP, out, &[&logits], move |_, _| Ok(vec![Some(zeros.zeros_like()?)])));
     }
-    let x = if logits.device().is_gpu() { logits.detach() } else { dense(logits)? };
+    let x = prepared(logits)?;
     let stats = match x.device().kind() {
         Kind::Cpu(_) => cpu::forward(OP, &x, &problem)?,
         Kind::Gpu(_) => kernels::forward(OP, &x, &problem)?,
@@ -142,7 +142,7 @@ pub(crate) fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &CrossEn
     let saved = logits.detach();
     Ok(record(OP, out, &[logits], move |dy, _| {
         // For the CPU, logits in half precision are widened again rather than kept twice.
-        let x = if saved.device().is_gpu() { saved.clone() } else { dense(&saved)? };
+        let x = prepared(&saved)?;
         let dy = dy.detach().cast(stats.dtype())?;
         let gradient = match &scale {
             Some(scale) => dy.mul(scale)?,

@@ -6,7 +6,7 @@ use crate::cpu::norm as cpu;
 use crate::device::Kind;
 use crate::kernels::{norm as kernels, window};
 use crate::layout::Dims;
-use crate::ops::rows::{as_rows, dense, from_rows, narrowed, trailing};
+use crate::ops::rows::{as_rows, from_rows, narrowed, prepared, trailing};
 use crate::ops::view;
 use crate::{DType, Error, Result, Tensor};
 
@@ -50,11 +50,6 @@ pub(crate) struct Gradients<'a> {
     pub stats: &'a Tensor,
     pub wants_x: bool,
     pub wants_parameters: bool,
-}
-
-/// As kernels of its device take it.
-fn prepared(x: &Tensor) -> Result<Tensor> {
-    if x.device().is_gpu() { Ok(x.detach()) } else { dense(x) }
 }
 
 /// Checks that a parameter has the shape of the trailing dimensions it is to scale or shift.

@@ -5,21 +5,19 @@ use crate::layout::{Dims, Layout, collapse};
 use crate::ops::view;
 use crate::{DType, Result, Tensor};
 
-/// Runs a kernel along dimension `dim` of some detached tensors of one shape: moves it to the end, for the CPU makes them dense and
-/// widens halves, and takes the result back. The kernel gets the number of rows and their length.
+/// Runs a kernel along dimension `dim` of some detached tensors of one shape: moves it to the end, makes of them what the kernel
+/// takes ([`dense`] or [`prepared`] tensors), and takes the result back. The kernel gets the number of rows and their length.
 pub(crate) fn along(
     dim: usize,
     inputs: &[&Tensor],
+    take: fn(&Tensor) -> Result<Tensor>,
     kernel: impl FnOnce(&[Tensor], usize, usize) -> Result<Tensor>,
 ) -> Result<Tensor> {
     let Some(first) = inputs.first() else { return kernel(&[], 0, 0) };
     let (dtype, rank) = (first.dtype(), first.rank());
     let mut axes: Vec<usize> = (0..rank).filter(|&d| d != dim).collect();
     axes.push(dim);
-    let moved = |x: &&Tensor| {
-        let x = x.with_layout(x.layout().permute(&axes));
-        if x.device().is_gpu() { Ok(x) } else { dense(&x) }
-    };
+    let moved = |x: &&Tensor| take(&x.with_layout(x.layout().permute(&axes)));
     let moved: Vec<Tensor> = inputs.iter().map(moved).collect::<Result<_>>()?;
     let cols = first.shape()[dim];
     let y = kernel(&moved, first.elements() / cols.max(1), cols)?;
@@ -37,6 +35,11 @@ pub(crate) fn wide(x: &Tensor) -> Result<Tensor> {
 /// Detached, contiguous, halves widened to f32: what kernels take.
 pub(crate) fn dense(x: &Tensor) -> Result<Tensor> {
     view::contiguous(&wide(x)?)
+}
+
+/// For kernels that find the rows of any view of any float dtype: on the CPU [`dense`], on a GPU as it is. Detached.
+pub(crate) fn prepared(x: &Tensor) -> Result<Tensor> {
+    if x.device().is_gpu() { Ok(x.detach()) } else { dense(x) }
 }
 
 /// Back to the dtype that [`wide`] widened.

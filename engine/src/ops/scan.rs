@@ -4,7 +4,7 @@ use crate::autograd::record;
 use crate::cpu::scan as cpu;
 use crate::device::Kind;
 use crate::kernels::scan as kernels;
-use crate::ops::rows::along;
+use crate::ops::rows::{along, dense};
 use crate::{DType, Error, Result, Tensor};
 
 /// Which scan of rows.
@@ -36,7 +36,7 @@ pub(crate) fn run(op: &'static str, x: &Tensor, dim: usize, scan: Scan) -> Resul
     if x.elements() == 0 {
         return Ok(x.detach());
     }
-    along(dim, &[&x.detach()], |inputs, rows, cols| match x.device().kind() {
+    along(dim, &[&x.detach()], dense, |inputs, rows, cols| match x.device().kind() {
         Kind::Cpu(_) => cpu::scan(op, &inputs[0], rows, cols, scan),
         Kind::Gpu(_) => kernels::scan(op, &inputs[0], rows, cols, scan),
     })
@@ -61,7 +61,7 @@ pub(crate) fn cumprod(x: &Tensor, dim: isize) -> Result<Tensor> {
             return Ok(vec![Some(dy.clone())]);
         }
         // The result is made again: of halves the rounded one would not do.
-        let dx = along(dim, &[&saved, &dy.detach()], |inputs, rows, cols| {
+        let dx = along(dim, &[&saved, &dy.detach()], dense, |inputs, rows, cols| {
             let (x, dy) = (&inputs[0], &inputs[1]);
             match x.device().kind() {
                 Kind::Cpu(_) => cpu::product_backward(op, x, dy, rows, cols),

@@ -4,7 +4,7 @@ use crate::autograd::record;
 use crate::cpu::softmax as cpu;
 use crate::device::Kind;
 use crate::kernels::{softmax as kernels, window};
-use crate::ops::rows::along;
+use crate::ops::rows::{along, prepared};
 use crate::{DType, Error, Result, Tensor};
 
 /// Softmax along `dim`, or with `log` its logarithm.
@@ -17,7 +17,7 @@ pub(crate) fn softmax(op: &'static str, log: bool, x: &Tensor, dim: isize) -> Re
     if x.elements() == 0 {
         return Ok(record(op, x.detach(), &[x], |dy, _| Ok(vec![Some(dy.clone())])));
     }
-    let out = along(dim, &[&x.detach()], |inputs, rows, cols| match x.device().kind() {
+    let out = along(dim, &[&x.detach()], prepared, |inputs, rows, cols| match x.device().kind() {
         Kind::Cpu(_) => cpu::forward(op, log, &inputs[0], rows, cols),
         Kind::Gpu(_) => pieces(op, inputs, &|x| kernels::forward(op, log, &x[0], None, 1.0, cols)),
     })?;
@@ -33,7 +33,7 @@ fn pieces(op: &'static str, inputs: &[Tensor], kernel: &dyn Fn(&[Tensor]) -> Res
 }
 
 fn gradient(op: &'static str, log: bool, y: &Tensor, dy: &Tensor, scale: f64, dim: usize) -> Result<Tensor> {
-    along(dim, &[y, &dy.detach()], |inputs, rows, cols| match y.device().kind() {
+    along(dim, &[y, &dy.detach()], prepared, |inputs, rows, cols| match y.device().kind() {
         Kind::Cpu(_) => cpu::backward(op, log, &inputs[0], &inputs[1], scale, rows, cols),
         Kind::Gpu(_) => pieces(op, inputs, &|x| kernels::backward(op, log, &x[0], &x[1], scale, cols)),
     })
@@ -58,7 +58,7 @@ pub(crate) fn masked_softmax(x: &Tensor, mask: Option<&Tensor>, scale: f64) -> R
     if x.elements() == 0 {
         return Ok(record(op, x.detach(), &[x], |dy, _| Ok(vec![Some(dy.clone())])));
     }
-    let out = along(dim, &[&x.detach()], |inputs, _, cols| match x.device().kind() {
+    let out = along(dim, &[&x.detach()], prepared, |inputs, _, cols| match x.device().kind() {
         Kind::Cpu(_) => cpu::masked(op, &inputs[0], mask.as_ref(), scale, cols),
         Kind::Gpu(_) => {
             let inputs: Vec<Tensor> = inputs.iter().cloned().chain(mask.clone()).collect();
