@@ -1,18 +1,21 @@
 //! The profile as trace events, which chrome://tracing and Perfetto open.
 
-use std::path::Path;
-
 use serde_json::json;
 
 use super::Profile;
-use crate::{Error, Result, io};
 
 impl Profile {
-    /// Writes all runs along the time, for chrome://tracing or <https://ui.perfetto.dev>. The file appears whole or not at all.
+    /// Writes [`Profile::trace`]. The file appears whole or not at all.
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn save_trace(&self, path: impl AsRef<Path>) -> Result<()> {
+    #[cfg(not(target_arch = "wasm32"))] // A browser has no files.
+    pub fn save_trace(&self, path: impl AsRef<std::path::Path>) -> crate::Result<()> {
+        crate::io::write_atomic(path, self.trace().as_bytes())
+    }
+
+    /// All runs along the time as JSON, for chrome://tracing or <https://ui.perfetto.dev>.
+    pub fn trace(&self) -> String {
         // Microseconds, in the trace event format of Chromium.
         let micros = |nanos: u64| nanos as f64 / 1e3;
         let named =
@@ -30,8 +33,6 @@ impl Profile {
                 "args": { "bytes": event.bytes, "operations": event.operations },
             })
         }));
-        let trace = json!({ "displayTimeUnit": "ns", "traceEvents": events });
-        let text = serde_json::to_string(&trace).map_err(|e| Error::file(path.as_ref(), e))?;
-        io::write_atomic(path, text.as_bytes())
+        json!({ "displayTimeUnit": "ns", "traceEvents": events }).to_string()
     }
 }
