@@ -21,15 +21,20 @@ fn mask_bit(row: u32, column: u32) -> bool {
 
 // Whether query i sees key j.
 fn mask_sees(batch: u32, head: u32, i: u32, j: u32) -> bool {
+    return mask_sees_from(batch, head, i, i32(i), j);
+}
+
+// The same of query i that stands at another position among the keys.
+fn mask_sees_from(batch: u32, head: u32, i: u32, position: i32, j: u32) -> bool {
     var seen = true;
     let end = 1u + TERM * mask[0];
     for (var term = 1u; term < end && seen; term += TERM) {
-        seen = term_sees(term, batch, head, i, j);
+        seen = term_sees(term, batch, head, i, position, j);
     }
     return seen;
 }
 
-fn term_sees(term: u32, batch: u32, head: u32, i: u32, j: u32) -> bool {
+fn term_sees(term: u32, batch: u32, head: u32, i: u32, position: i32, j: u32) -> bool {
     let a = mask[term + 1u];
     let b = mask[term + 2u];
     let c = mask[term + 3u];
@@ -39,7 +44,7 @@ fn term_sees(term: u32, batch: u32, head: u32, i: u32, j: u32) -> bool {
         case 0u: { return j < mask[a + batch * b]; }
         case 1u: { return i < mask[a + batch * b]; }
         case 2u: {
-            let distance = i32(j) - i32(i);
+            let distance = i32(j) - position;
             var seen = bitcast<i32>(a) <= distance && distance <= bitcast<i32>(b);
             if (c > 0u) {
                 seen = seen || j < mask[c + batch * d];
@@ -52,7 +57,7 @@ fn term_sees(term: u32, batch: u32, head: u32, i: u32, j: u32) -> bool {
         }
         case 4u: {
             let pair = a + batch * b + head * c + 2u * j;
-            var time = i32(i) + bitcast<i32>(e);
+            var time = position + bitcast<i32>(e);
             if (d > 0u) {
                 time = signed(d + batch * e + i);
             }

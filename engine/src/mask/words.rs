@@ -55,6 +55,8 @@ pub(crate) struct Words<'a> {
     pub words: &'a [u32],
     pub queries: usize,
     pub keys: usize,
+    /// Position of the first query among the keys, for rows and ranges of keys; tiles are those of queries at their own positions.
+    pub shift: usize,
 }
 
 type Term = [u32; TERM];
@@ -88,6 +90,7 @@ impl<'a> Words<'a> {
         hidden: T,
     ) {
         let of = |stride: u32| batch * stride as usize;
+        let position = (i + self.shift) as i64;
         // The place in the row of a position among the keys.
         let length = row.len() as i64;
         let place = |position: i64| (position - keys.start as i64).clamp(0, length) as usize;
@@ -101,7 +104,7 @@ impl<'a> Words<'a> {
             BAND => {
                 let (low, high) = (i64::from(a as i32), i64::from(b as i32));
                 let first = if c > 0 { place(self.signed(c, of(d))) } else { 0 };
-                let (start, end) = (place(i as i64 + low), place(i as i64 + high + 1));
+                let (start, end) = (place(position + low), place(position + high + 1));
                 row[first..start.max(first)].fill(hidden);
                 row[end.max(first)..].fill(hidden);
             }
@@ -113,7 +116,7 @@ impl<'a> Words<'a> {
                     .for_each(|(x, j)| *x = if numbers[j] == number && number != PADDING { *x } else { hidden });
             }
             INTERVALS => {
-                let time = if d > 0 { self.signed(d, of(e) + i) } else { i as i64 + i64::from(e as i32) };
+                let time = if d > 0 { self.signed(d, of(e) + i) } else { position + i64::from(e as i32) };
                 let pairs = &self.words[a as usize + of(b) + head * c as usize..];
                 let sees =
                     |j: usize| i64::from(pairs[2 * j] as i32) <= time && time < i64::from(pairs[2 * j + 1] as i32);
@@ -240,8 +243,8 @@ impl<'a> Words<'a> {
             match kind {
                 KEY_LENGTHS => end = end.min(self.signed(a, batch * b as usize)),
                 BAND if c == 0 => {
-                    start = start.max(queries.start as i64 + i64::from(a as i32));
-                    end = end.min(queries.end as i64 + i64::from(b as i32));
+                    start = start.max((queries.start + self.shift) as i64 + i64::from(a as i32));
+                    end = end.min((queries.end + self.shift) as i64 + i64::from(b as i32));
                 }
                 _ => {}
             }
