@@ -1,8 +1,8 @@
 //! Attention and rotary positions. The work is in [`crate::ops::attention`] and [`crate::ops::rotary`].
 
-use crate::ops::attention::{AttentionOptions, attention, reference};
+use crate::ops::attention::{AttentionOptions, attention, reference, sparse_attention};
 use crate::ops::rotary;
-use crate::{Result, Tensor};
+use crate::{BlockIndex, Result, Tensor};
 
 impl Tensor {
     /// Scaled dot-product attention: `softmax(self key^T * scale) value`, with the masks and biases of `options`.
@@ -19,6 +19,21 @@ impl Tensor {
     /// If shapes, dtypes or devices do not fit, or an option is outside its domain.
     pub fn attention(&self, key: &Tensor, value: &Tensor, options: &AttentionOptions) -> Result<Tensor> {
         attention(self, key, value, options)
+    }
+
+    /// [`Tensor::attention`] within the blocks that `index` lists, and under `options.mask`: time and memory go with the blocks that are listed,
+    /// in both directions. [`reference::sparse_attention`](crate::reference::sparse_attention) is the same as a composition.
+    ///
+    /// # Errors
+    /// As [`Tensor::attention`], and if the index is for other sizes.
+    pub fn sparse_attention(
+        &self,
+        key: &Tensor,
+        value: &Tensor,
+        index: &BlockIndex,
+        options: &AttentionOptions,
+    ) -> Result<Tensor> {
+        sparse_attention(self, key, value, index, options)
     }
 
     /// The weights [batch, heads, queries, keys] that [`Tensor::attention`] gives the values, for probes: all of them in memory.
