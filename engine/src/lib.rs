@@ -19,6 +19,7 @@ mod plane;
 mod profile;
 pub mod reference;
 pub mod rng;
+mod sparse;
 mod storage;
 mod tensor;
 
@@ -42,6 +43,7 @@ pub use ops::join::PadMode;
 pub use ops::linear_attention::LinearAttention;
 pub use ops::matmul::Epilogue;
 pub use profile::{Profile, ProfileRow, Rates};
+pub use sparse::{BlockIndex, BlockLayout, BlockLists};
 pub use storage::Element;
 pub use tensor::Tensor;
 pub use wgpu;

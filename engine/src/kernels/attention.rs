@@ -4,6 +4,7 @@ use super::{flag, gpu_of, groups, size};
 use crate::device::gpu::{Bind, Caps, Gpu, Launch};
 use crate::layout::{Dims, Layout};
 use crate::mask::Pairs;
+use crate::mask::steps::Side;
 use crate::ops::attention::{Grads, Operands, Plan, Wants};
 use crate::ops::join::PadMode;
 use crate::{DType, Result, Tensor};
@@ -31,6 +32,17 @@ const TILES: Variant =
 fn choose(caps: &Caps) -> &'static Variant {
     let eight_lanes = caps.subgroups && (caps.subgroup_min, caps.subgroup_max) == (8, 8);
     if caps.software && eight_lanes { &LANES } else { &TILES }
+}
+
+/// Tiles of a head's queries or keys: `tile_count` of `common/steps.wgsl`.
+fn tiles(plan: &Plan, side: Side, variant: &Variant) -> usize {
+    let (queries, keys) = (plan.pairs.queries, plan.pairs.keys);
+    match (plan.blocks, side) {
+        (None, Side::Query) => queries.div_ceil(variant.rows),
+        (None, Side::Key) => keys.div_ceil(variant.rows),
+        (Some(layout), Side::Query) => queries.div_ceil(layout.query_block) * (layout.query_block / variant.rows),
+        (Some(layout), Side::Key) => keys.div_ceil(layout.key_block) * (layout.key_block / variant.rows),
+    }
 }
 
 /// Bits of a contiguous bool tensor [matrices, height, width], as `attention/pack.wgsl` lays them out.
@@ -111,6 +123,7 @@ impl Call {
             ("D4", d4 as f64),
             ("DV4", dv4 as f64),
             ("HAS_MASK", flag(operands.mask.is_some())),
+            ("HAS_LISTS", flag(plan.blocks.is_some())),
             ("HAS_SOFTCAP", flag(plan.softcap.is_some())),
             ("HAS_BIAS", flag(operands.bias.is_some())),
             ("HAS_RELATIVE", flag(operands.relative.is_some())),
@@ -162,7 +175,7 @@ pub(crate) fn forward(op: &'static str, operands: &Operands, plan: &Plan) -> Res
     let out = Tensor::gpu_uninit(op, Dims::new(op, &[batch, queries, heads, 4 * call.dv4])?, dtype, device)?;
     let log_sums = Tensor::gpu_uninit(op, Dims::new(op, &[batch, heads, queries])?, DType::F32, device)?;
     let variant = choose(call.gpu()?.caps());
-    let work = batch * heads * queries.div_ceil(variant.rows) * (4 * call.dv4).div_ceil(COLUMNS);
+    let work = batch * heads * tiles(plan, Side::Query, variant) * (4 * call.dv4).div_ceil(COLUMNS);
     call.run(
         variant.forward,
         Some(("HAS_SINKS", flag(operands.sinks.is_some()))),
@@ -218,7 +231,7 @@ pub(crate) fn backward(
             variant.query,
             None,
             &dq,
-            batch * heads * queries.div_ceil(variant.rows) * (4 * call.d4).div_ceil(COLUMNS),
+            batch * heads * tiles(plan, Side::Query, variant) * (4 * call.d4).div_ceil(COLUMNS),
         )?;
         grads.query = Some(by_heads(&dq, plan.head_dim)?);
     }
@@ -226,7 +239,8 @@ pub(crate) fn backward(
         let heads = plan.key_heads;
         let rows = batch * keys * heads;
         let both = floats(&[4 * rows * (call.d4 + call.dv4)])?;
-        let work = batch * heads * keys.div_ceil(variant.rows) * (4 * call.d4.max(call.dv4)).div_ceil(COLUMNS);
+        let tiles = tiles(plan, Side::Key, variant);
+        let work = batch * heads * tiles * (4 * call.d4.max(call.dv4)).div_ceil(COLUMNS);
         run(variant.key_value, None, &both, work)?;
         let part = |start: usize, width: usize| {
             both.narrow(0, start, rows * width)?.reshape(&[batch, keys, heads, width].map(|n| n as isize))

@@ -15,6 +15,7 @@ mod rows;
 pub(crate) mod scan;
 pub(crate) mod softmax;
 pub(crate) mod sort;
+pub(crate) mod sparse;
 pub(crate) mod window;
 
 use std::sync::Arc;

@@ -136,5 +136,5 @@ fn check(query: &Tensor, pages: &Pages, places: &Places, options: &AttentionOpti
         return Err(Error::argument(OP, format!("dropout {}: decoding is not training", options.dropout)));
     }
     let scale = checked_scale(OP, head_dim, options)?;
-    Ok(Plan { pairs, key_heads, head_dim, value_dim, scale, softcap: options.softcap, dropout: None })
+    Ok(Plan { pairs, key_heads, head_dim, value_dim, scale, softcap: options.softcap, dropout: None, blocks: None })
 }

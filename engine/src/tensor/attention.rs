@@ -1,8 +1,8 @@
 //! Attention and rotary positions. The work is in [`crate::ops::attention`] and [`crate::ops::rotary`].
 
-use crate::ops::attention::{AttentionOptions, attention, reference};
+use crate::ops::attention::{AttentionOptions, attention, reference, sparse_attention};
 use crate::ops::{decode, rotary};
-use crate::{KvCache, PagedCache, Result, Sequence, Tensor};
+use crate::{BlockIndex, KvCache, PagedCache, Result, Sequence, Tensor};
 
 impl Tensor {
     /// Scaled dot-product attention: `softmax(self key^T * scale) value`, with the masks and biases of `options`.
@@ -49,6 +49,21 @@ impl Tensor {
         options: &AttentionOptions,
     ) -> Result<Tensor> {
         decode::paged(self, cache, sequences, options)
+    }
+
+    /// [`Tensor::attention`] within the blocks that `index` lists, and under `options.mask`: time and memory go with the blocks that are listed,
+    /// in both directions. [`reference::sparse_attention`](crate::reference::sparse_attention) is the same as a composition.
+    ///
+    /// # Errors
+    /// As [`Tensor::attention`], and if the index is for other sizes.
+    pub fn sparse_attention(
+        &self,
+        key: &Tensor,
+        value: &Tensor,
+        index: &BlockIndex,
+        options: &AttentionOptions,
+    ) -> Result<Tensor> {
+        sparse_attention(self, key, value, index, options)
     }
 
     /// The weights [batch, heads, queries, keys] that [`Tensor::attention`] gives the values, for probes: all of them in memory.

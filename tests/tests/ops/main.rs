@@ -26,6 +26,7 @@ mod reduce;
 mod scan;
 mod softmax;
 mod sort;
+mod sparse;
 mod steady;
 mod view;
 mod window;

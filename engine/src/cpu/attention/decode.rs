@@ -6,7 +6,7 @@ use std::ops::Range;
 use half::slice::HalfFloatSliceExt;
 
 use super::product::{Matrix, product};
-use super::{Heads, forward, pieces};
+use super::{Heads, forward};
 use crate::cache::{Pages, Places};
 use crate::cpu::parallel::collect;
 use crate::cpu::softmax::{max, sum};
@@ -219,15 +219,12 @@ impl<T: Float, S: Kept<T>> Decode<'_, T, S> {
 
     /// Calls `f` with pieces of the keys that lie together, and the row of the pages where each begins.
     fn each_piece(&self, batch: usize, key_head: usize, keys: Range<usize>, mut f: impl FnMut(Range<usize>, usize)) {
-        let size = self.pages.size;
-        for part in pieces(keys, AT_ONCE) {
-            let mut start = part.start;
-            while start < part.end {
-                let (page, row) = self.places.find(batch, start, size);
-                let end = part.end.min(start + size - row);
-                f(start..end, (page * self.pages.heads + key_head) * size + row);
-                start = end;
-            }
+        let (size, mut start) = (self.pages.size, keys.start);
+        while start < keys.end {
+            let (page, row) = self.places.find(batch, start, size);
+            let end = keys.end.min(start + AT_ONCE.min(size - row));
+            f(start..end, (page * self.pages.heads + key_head) * size + row);
+            start = end;
         }
     }
 

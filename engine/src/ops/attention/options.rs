@@ -76,7 +76,7 @@ pub(super) fn check(
         }
     }
     let scale = checked_scale(op, head_dim, options)?;
-    Ok(Plan { pairs, key_heads, head_dim, value_dim, scale, softcap: options.softcap, dropout: None })
+    Ok(Plan { pairs, key_heads, head_dim, value_dim, scale, softcap: options.softcap, dropout: None, blocks: None })
 }
 
 /// The factor on the products, if it and the other numbers are within their domains.
