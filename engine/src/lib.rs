@@ -1,6 +1,7 @@
 //! A tensor engine with its own autograd and its own handwritten WGSL kernels.
 
 pub mod autograd;
+mod buckets;
 mod cache;
 mod cpu;
 mod device;
@@ -24,6 +25,7 @@ mod storage;
 mod tensor;
 
 pub use autograd::{Gradients, checkpoint, no_grad};
+pub use buckets::Buckets;
 pub use cache::{KvCache, PagedCache, Sequence};
 #[doc(hidden)]
 pub use device::shader_source;
@@ -36,12 +38,13 @@ pub use kernels::matmul::{MatmulFamily, force_matmul, matmul_families};
 pub use layout::{Dims, MAX_RANK};
 pub use mask::Mask;
 pub use meter::Meter;
-pub use ops::attention::AttentionOptions;
+pub use ops::attention::{AttentionOptions, Disentangled, Rotary};
 pub use ops::cross_entropy::{CrossEntropy, Reduction};
 pub use ops::elementwise::Activation;
 pub use ops::join::PadMode;
 pub use ops::linear_attention::LinearAttention;
 pub use ops::matmul::Epilogue;
+pub use ops::rotary::Rope;
 pub use profile::{Profile, ProfileRow, Rates};
 pub use sparse::{BlockIndex, BlockLayout, BlockLists};
 pub use storage::Element;

@@ -3,7 +3,7 @@
 //   dp_ij = do_i v_j;   dx_ij = w_ij (dp_ij - delta_i) slope_ij;   dq_i = sum over j of dx_ij k_j
 //
 // stats: [batch, heads, queries, 2], lse and delta; d_o: [batch, queries, heads, 4 DV4]; dq: [batch, queries, heads, 4 D4], of which a
-// workgroup has 32 rows and up to 64 columns, and goes over the keys by 32.
+// workgroup has 32 rows and up to 128 columns, and goes over the keys by 32.
 
 //#import common/attention.wgsl
 //#import common/tiles.wgsl
@@ -38,7 +38,7 @@ fn main(
     @builtin(local_invocation_id) local: vec3<u32>,
 ) {
     let group = wg.x + wg.y * nwg.x;
-    let chunks = (D4 + 15u) / 16u;
+    let chunks = (D4 + 31u) / 32u;
     let tiles = tile_count(BY_QUERY, 32u);
     let head = group / (chunks * tiles);
     let at = Head(head / p.heads, head % p.heads);
@@ -46,9 +46,10 @@ fn main(
         let query = tile_start(BY_QUERY, at, group / chunks % tiles, 32u);
         let rows = vec2<u32>(query, query + 32u);
         let leader = local.x == 0u && local.y == 0u;
-        let chunk = group % chunks * 16u;
+        let chunk = group % chunks * 32u;
         let i = query + 4u * local.y;
         var sum = Sum();
+        var far = Sum();
         if (leader) { shared_steps = steps_of(BY_QUERY, at, rows); }
         let steps = workgroupUniformLoad(&shared_steps);
         for (var n = steps.x; n < steps.y; n++) {
@@ -68,6 +69,7 @@ fn main(
                     gradient(qk[3], dp[3], at, i + 3u, j, of_query(bits, 3u), of_query(kept, 3u)),
                 );
                 add_weighted(&sum, dx, OF_K, at, key, chunk, D4, local);
+                if (D4 > 16u) { add_weighted(&far, dx, OF_K, at, key, chunk + 16u, D4, local); }
             }
         }
         let column = chunk + local.x;
@@ -76,6 +78,8 @@ fn main(
                 let row = ((at.batch * p.queries + i + r) * p.heads + at.head) * D4;
                 if (column < D4) { dq[row + column] = sum.left[r]; }
                 if (column + 8u < D4) { dq[row + column + 8u] = sum.right[r]; }
+                if (D4 > 16u && column + 16u < D4) { dq[row + column + 16u] = far.left[r]; }
+                if (D4 > 16u && column + 24u < D4) { dq[row + column + 24u] = far.right[r]; }
             }
         }
     }

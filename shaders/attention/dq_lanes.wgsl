@@ -3,7 +3,7 @@
 //   dp_ij = do_i v_j;   dx_ij = w_ij (dp_ij - delta_i) slope_ij;   dq_i = sum over j of dx_ij k_j
 //
 // stats: [batch, heads, queries, 2], lse and delta; d_o: [batch, queries, heads, 4 DV4]; dq: [batch, queries, heads, 4 D4], of which one
-// subgroup has 16 rows and up to 64 columns.
+// subgroup has 16 rows and up to 128 columns.
 
 //#import common/attention.wgsl
 //#import common/lanes.wgsl
@@ -21,6 +21,9 @@ var<private> lower: vec2<f32>;
 var<private> slopes: Rows;
 var<private> left: Rows;
 var<private> right: Rows;
+// Of the second 64 columns.
+var<private> left_far: Rows;
+var<private> right_far: Rows;
 
 fn stat(r: u32) -> vec2<f32> {
     return select(subgroupShuffle(upper, r & 7u), subgroupShuffle(lower, r & 7u), r >= 8u);
@@ -48,20 +51,26 @@ fn main(
     @builtin(subgroup_invocation_id) lane: u32,
 ) {
     let group = wg.x + wg.y * nwg.x;
-    let chunks = (D4 + 15u) / 16u;
+    let chunks = (D4 + 31u) / 32u;
     let tiles = tile_count(BY_QUERY, 16u);
     let head = group / (chunks * tiles);
     let at = Head(head / p.heads, head % p.heads);
     if (at.batch < p.batch) {
         let query = tile_start(BY_QUERY, at, group / chunks % tiles, 16u);
         let rows = vec2<u32>(query, query + 16u);
-        let column = group % chunks * 16u + lane;
+        let column = group % chunks * 32u + lane;
         let c0 = min(column, D4 - 1u);
         let c1 = min(column + 8u, D4 - 1u);
+        let c2 = min(column + 16u, D4 - 1u);
+        let c3 = min(column + 24u, D4 - 1u);
         upper = stats[row_of(at, query + lane)];
         lower = stats[row_of(at, query + 8u + lane)];
         clear(&left);
         clear(&right);
+        if (D4 > 16u) {
+            clear(&left_far);
+            clear(&right_far);
+        }
         let steps = steps_of(BY_QUERY, at, rows);
         for (var n = steps.x; n < steps.y; n++) {
             let step = step_of(BY_QUERY, at, rows, n);
@@ -108,6 +117,10 @@ fn main(
                     if (D4 > 8u) {
                         add_weighted(&right, four, mat4x4<f32>(load4_k(a0 + c1), load4_k(a1 + c1), load4_k(a2 + c1), load4_k(a3 + c1)));
                     }
+                    if (D4 > 16u) {
+                        add_weighted(&left_far, four, mat4x4<f32>(load4_k(a0 + c2), load4_k(a1 + c2), load4_k(a2 + c2), load4_k(a3 + c2)));
+                        add_weighted(&right_far, four, mat4x4<f32>(load4_k(a0 + c3), load4_k(a1 + c3), load4_k(a2 + c3), load4_k(a3 + c3)));
+                    }
                 }
             }
         }
@@ -116,6 +129,8 @@ fn main(
                 let row = ((at.batch * p.queries + query + r) * p.heads + at.head) * D4;
                 if (column < D4) { dq[row + column] = left[r]; }
                 if (column + 8u < D4) { dq[row + column + 8u] = right[r]; }
+                if (D4 > 16u && column + 16u < D4) { dq[row + column + 16u] = left_far[r]; }
+                if (D4 > 16u && column + 24u < D4) { dq[row + column + 24u] = right_far[r]; }
             }
         }
     }

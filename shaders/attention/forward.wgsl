@@ -2,13 +2,11 @@
 //
 //   o_i = sum over j of w_ij v_j;   lse_i = log of the sum over j of exp(s_ij)
 //
-// o: [batch, queries, heads, 4 DV4]; lse: [batch, heads, queries]. A workgroup has 32 queries and up to 64 columns of the values, and
+// o: [batch, queries, heads, 4 DV4]; lse: [batch, heads, queries]. A workgroup has 32 queries and up to 128 columns of the values, and
 // goes over the keys by 32 with a running maximum. Tiles that the mask hides are skipped.
 
 //#import common/attention.wgsl
 //#import common/tiles.wgsl
-
-override HAS_SINKS: bool = false;
 
 @group(0) @binding(5) var<storage, read_write> o: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> lse: array<f32>;
@@ -55,7 +53,7 @@ fn main(
     @builtin(local_invocation_id) local: vec3<u32>,
 ) {
     let group = wg.x + wg.y * nwg.x;
-    let chunks = (DV4 + 15u) / 16u;
+    let chunks = (DV4 + 31u) / 32u;
     let tiles = tile_count(BY_QUERY, 32u);
     let head = group / (chunks * tiles);
     let at = Head(head / p.heads, head % p.heads);
@@ -63,11 +61,12 @@ fn main(
         let query = tile_start(BY_QUERY, at, group / chunks % tiles, 32u);
         let rows = vec2<u32>(query, query + 32u);
         let leader = local.x == 0u && local.y == 0u;
-        let chunk = group % chunks * 16u;
+        let chunk = group % chunks * 32u;
         let i = query + 4u * local.y;
         var most = vec4<f32>(NOTHING);
         var total = vec4<f32>();
         var sum = Sum();
+        var far = Sum();
         if (leader) { shared_steps = steps_of(BY_QUERY, at, rows); }
         let steps = workgroupUniformLoad(&shared_steps);
         for (var n = steps.x; n < steps.y; n++) {
@@ -103,6 +102,7 @@ fn main(
                 let w3 = weights(s3, vec4<f32>(most.w), seen3);
                 total = total * shrink + vec4<f32>(1.0) * mat4x4<f32>(w0, w1, w2, w3);
                 sum = Sum(scaled(sum.left, shrink), scaled(sum.right, shrink));
+                if (DV4 > 16u) { far = Sum(scaled(far.left, shrink), scaled(far.right, shrink)); }
                 let kept_weights = mat4x4<f32>(
                     w0 * factor(of_query(kept, 0u)),
                     w1 * factor(of_query(kept, 1u)),
@@ -110,12 +110,13 @@ fn main(
                     w3 * factor(of_query(kept, 3u)),
                 );
                 add_weighted(&sum, kept_weights, OF_V, at, key, chunk, DV4, local);
+                if (DV4 > 16u) { add_weighted(&far, kept_weights, OF_V, at, key, chunk + 16u, DV4, local); }
             }
         }
         total = sum_of(total, local);
         var scale = vec4<f32>(1.0);
         if (HAS_SINKS) {
-            let sink = vec4<f32>(load_aux(p.sinks_start + at.head));
+            let sink = vec4<f32>(load_aux(sinks_start() + at.head));
             let highest = max(most, sink);
             scale = exp_of_negative(most - highest);
             total = total * scale + exp_of_negative(sink - highest);
@@ -126,11 +127,14 @@ fn main(
         scale = select(vec4<f32>(), scale / max(total, vec4<f32>(1e-30)), some);
         var left = scaled(sum.left, scale);
         var right = scaled(sum.right, scale);
+        far = Sum(scaled(far.left, scale), scaled(far.right, scale));
         let column = chunk + local.x;
         for (var r = 0u; r < 4u; r++) {
             if (i + r < p.queries) {
                 if (column < DV4) { store4_o(o_at(at, i + r) + column, left[r]); }
                 if (column + 8u < DV4) { store4_o(o_at(at, i + r) + column + 8u, right[r]); }
+                if (DV4 > 16u && column + 16u < DV4) { store4_o(o_at(at, i + r) + column + 16u, far.left[r]); }
+                if (DV4 > 16u && column + 24u < DV4) { store4_o(o_at(at, i + r) + column + 24u, far.right[r]); }
                 if (local.x == 0u && chunk == 0u) { lse[row_of(at, i + r)] = log_sum[r]; }
             }
         }

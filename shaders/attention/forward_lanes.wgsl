@@ -3,12 +3,10 @@
 //   o_i = sum over j of w_ij v_j;   lse_i = log of the sum over j of exp(s_ij)
 //
 // with s and w of common/attention.wgsl. o: [batch, queries, heads, 4 DV4]; lse: [batch, heads, queries]. One subgroup has 16 queries
-// and up to 64 columns of the values, and goes over the keys with a running maximum (Dao, "FlashAttention-2", 2023).
+// and up to 128 columns of the values, and goes over the keys with a running maximum (Dao, "FlashAttention-2", 2023).
 
 //#import common/attention.wgsl
 //#import common/lanes.wgsl
-
-override HAS_SINKS: bool = false;
 
 @group(0) @binding(5) var<storage, read_write> o: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> lse: array<f32>;
@@ -20,20 +18,48 @@ var<private> total: array<f32, 16>;
 // Columns 4 lane of the first 32 of the chunk, and of the second.
 var<private> left: Rows;
 var<private> right: Rows;
+// Of the second 64 columns.
+var<private> left_far: Rows;
+var<private> right_far: Rows;
 
-// Turns products of four queries into weights, and shrinks what was added up under a lower maximum.
-fn soften(first: u32, at: Head, query: u32, j: vec4<u32>) {
+// How far scores may exceed the maximum that weights are relative to, before it is raised: sums stay far from the end of f32, and most tiles
+// need no maximum of rows, nor shrink what was added up.
+const SLACK: f32 = 8.0;
+var<private> excess: f32;
+
+// Turns products of four queries into scores, NOTHING where hidden.
+fn score(first: u32, at: Head, query: u32, j: vec4<u32>) {
     for (var r = first; r < first + 4u; r++) {
         let s = scores(products[r], at, vec4<u32>(query + r), j).value;
-        let is_seen = has(sights, r);
-        let x = select(vec4<f32>(NOTHING), s, is_seen);
+        let x = select(vec4<f32>(NOTHING), s, has(sights, r));
+        products[r] = x;
+        excess = max(excess, max(max(x.x, x.y), max(x.z, x.w)) - most[r]);
+    }
+}
+
+// Raises the maximum of four queries, and shrinks what was added up under a lower one.
+fn raise(first: u32) {
+    for (var r = first; r < first + 4u; r++) {
+        let x = products[r];
         let highest = max(most[r], subgroupMax(max(max(x.x, x.y), max(x.z, x.w))));
         let shrink = exp(most[r] - highest);
-        let w = weights(s, vec4<f32>(highest), is_seen);
         most[r] = highest;
-        total[r] = total[r] * shrink + (w.x + w.y + w.z + w.w);
+        total[r] *= shrink;
         left[r] *= shrink;
         right[r] *= shrink;
+        if (DV4 > 16u) {
+            left_far[r] *= shrink;
+            right_far[r] *= shrink;
+        }
+    }
+}
+
+// Turns scores of four queries into weights.
+fn soften(first: u32) {
+    for (var r = first; r < first + 4u; r++) {
+        let x = products[r];
+        let w = select(vec4<f32>(0.0), exp_of_negative(x - most[r]), x > vec4<f32>(NOTHING));
+        total[r] += w.x + w.y + w.z + w.w;
         products[r] = w * factor(r);
     }
 }
@@ -45,22 +71,28 @@ fn main(
     @builtin(subgroup_invocation_id) lane: u32,
 ) {
     let group = wg.x + wg.y * nwg.x;
-    let chunks = (DV4 + 15u) / 16u;
+    let chunks = (DV4 + 31u) / 32u;
     let tiles = tile_count(BY_QUERY, 16u);
     let head = group / (chunks * tiles);
     let at = Head(head / p.heads, head % p.heads);
     if (at.batch < p.batch) {
         let query = tile_start(BY_QUERY, at, group / chunks % tiles, 16u);
         let rows = vec2<u32>(query, query + 16u);
-        let column = group % chunks * 16u + lane;
+        let column = group % chunks * 32u + lane;
         let c0 = min(column, DV4 - 1u);
         let c1 = min(column + 8u, DV4 - 1u);
+        let c2 = min(column + 16u, DV4 - 1u);
+        let c3 = min(column + 24u, DV4 - 1u);
         for (var r = 0u; r < 16u; r++) {
             most[r] = NOTHING;
             total[r] = 0.0;
         }
         clear(&left);
         clear(&right);
+        if (DV4 > 16u) {
+            clear(&left_far);
+            clear(&right_far);
+        }
         let steps = steps_of(BY_QUERY, at, rows);
         for (var n = steps.x; n < steps.y; n++) {
             let step = step_of(BY_QUERY, at, rows, n);
@@ -79,10 +111,21 @@ fn main(
                     add_products(load4_q(q0 + d), load4_q(q1 + d), keys);
                 }
                 look(at, query, j.x, false, step.y);
-                soften(0u, at, query, j);
-                soften(4u, at, query, j);
-                soften(8u, at, query, j);
-                soften(12u, at, query, j);
+                excess = NOTHING;
+                score(0u, at, query, j);
+                score(4u, at, query, j);
+                score(8u, at, query, j);
+                score(12u, at, query, j);
+                if (subgroupAny(excess > SLACK)) {
+                    raise(0u);
+                    raise(4u);
+                    raise(8u);
+                    raise(12u);
+                }
+                soften(0u);
+                soften(4u);
+                soften(8u);
+                soften(12u);
                 for (var four = 0u; four < 8u; four++) {
                     let v0 = v_at(at, key + 4u * four);
                     let v1 = v_at(at, key + 4u * four + 1u);
@@ -92,6 +135,10 @@ fn main(
                     if (DV4 > 8u) {
                         add_weighted(&right, four, mat4x4<f32>(load4_v(v0 + c1), load4_v(v1 + c1), load4_v(v2 + c1), load4_v(v3 + c1)));
                     }
+                    if (DV4 > 16u) {
+                        add_weighted(&left_far, four, mat4x4<f32>(load4_v(v0 + c2), load4_v(v1 + c2), load4_v(v2 + c2), load4_v(v3 + c2)));
+                        add_weighted(&right_far, four, mat4x4<f32>(load4_v(v0 + c3), load4_v(v1 + c3), load4_v(v2 + c3), load4_v(v3 + c3)));
+                    }
                 }
             }
         }
@@ -100,7 +147,7 @@ fn main(
             var highest = most[r];
             var shrink = 1.0;
             if (HAS_SINKS) {
-                let sink = load_aux(p.sinks_start + at.head);
+                let sink = load_aux(sinks_start() + at.head);
                 highest = max(highest, sink);
                 shrink = exp(most[r] - highest);
                 sum = sum * shrink + exp(sink - highest);
@@ -110,6 +157,8 @@ fn main(
                 let row = ((at.batch * p.queries + query + r) * p.heads + at.head) * DV4;
                 if (column < DV4) { store4_o(row + column, left[r] * scale); }
                 if (column + 8u < DV4) { store4_o(row + column + 8u, right[r] * scale); }
+                if (DV4 > 16u && column + 16u < DV4) { store4_o(row + column + 16u, left_far[r] * scale); }
+                if (DV4 > 16u && column + 24u < DV4) { store4_o(row + column + 24u, right_far[r] * scale); }
                 if (lane == 0u && group % chunks == 0u) {
                     lse[row_of(at, query + r)] = select(NOTHING, highest + log(max(sum, 1e-30)), sum > 0.0);
                 }

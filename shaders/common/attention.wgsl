@@ -1,11 +1,12 @@
 // What all attention kernels share. For batch element b, query head h and its key head h / group,
 //
-//   s_ij = softcap tanh(scale q_i k_j / softcap) + bias[b, h, i, j] + relative[h, j - i + queries - 1],  if i sees j
+//   s_ij = softcap tanh(scale q_i k_j / softcap) + bias[b, h, i, j] + relative[h, j - i + queries - 1]
+//          + c2p[b, h, i, bucket] + p2c[b, h, j, bucket],  if i sees j
 //   w_ij = exp(s_ij) / (sum over j of exp(s_ij) + exp(sink_h)),  or 0
 //
 // q: [batch, heads, queries, 4 D4]; k: [batch, heads / group, keys, 4 D4]; v: [batch, heads / group, keys, 4 DV4], each with its
-// strides. `aux` holds bias, relative bias and sinks, `mask` the words of common/mask.wgsl; where there are none, other memory is
-// bound and not read. Scores are worked on by fours: of one query and four keys, or of four queries and one key.
+// strides. `aux` holds relative bias, sinks, c2p, p2c and bias, `mask` the words of common/mask.wgsl, and behind them the bucket of
+// each j - i + queries - 1; where there are none, other memory is bound and not read. Scores are worked on by fours: of one query and four keys, or of four queries and one key.
 
 override D4: u32 = 16u;
 override DV4: u32 = 16u;
@@ -13,6 +14,9 @@ override HAS_MASK: bool = false;
 override HAS_SOFTCAP: bool = false;
 override HAS_BIAS: bool = false;
 override HAS_RELATIVE: bool = false;
+override HAS_SINKS: bool = false;
+override HAS_C2P: bool = false;
+override HAS_P2C: bool = false;
 override HAS_DROPOUT: bool = false;
 
 // Hidden: what no real score comes near.
@@ -42,8 +46,8 @@ struct Params {
     bias_head: u32,
     bias_row: u32,
     bias_column: u32,
-    relative_start: u32,
-    sinks_start: u32,
+    buckets: u32,
+    buckets_start: u32,
     scale: f32,
     softcap: f32,
     seed_low: u32,
@@ -120,7 +124,7 @@ fn scores(products: vec4<f32>, at: Head, i: vec4<u32>, j: vec4<u32>) -> Scores {
         let t = tanh_(s.value / p.softcap);
         s = Scores(p.softcap * t, p.scale * (1.0 - t * t));
     }
-    if (HAS_BIAS || HAS_RELATIVE) {
+    if (HAS_BIAS || HAS_RELATIVE || HAS_C2P || HAS_P2C) {
         let row = min(i, vec4<u32>(p.queries - 1u));
         let column = min(j, vec4<u32>(p.keys - 1u));
         if (HAS_BIAS) {
@@ -129,11 +133,25 @@ fn scores(products: vec4<f32>, at: Head, i: vec4<u32>, j: vec4<u32>) -> Scores {
             s.value += aux4(places);
         }
         if (HAS_RELATIVE) {
-            let start = p.relative_start + at.head * (p.queries + p.keys - 1u);
-            s.value += aux4(start + column + (p.queries - 1u - row));
+            s.value += aux4(at.head * (p.queries + p.keys - 1u) + column + (p.queries - 1u - row));
+        }
+        if (HAS_C2P || HAS_P2C) {
+            let bucket = buckets4(p.buckets_start + column + (p.queries - 1u - row));
+            let of_head = at.batch * p.heads + at.head;
+            if (HAS_C2P) { s.value += aux4(c2p_start() + (of_head * p.queries + row) * p.buckets + bucket); }
+            if (HAS_P2C) { s.value += aux4(p2c_start() + (of_head * p.keys + column) * p.buckets + bucket); }
         }
     }
     return s;
+}
+
+// Where the parts of aux begin, behind the relative bias.
+fn sinks_start() -> u32 { return select(0u, p.heads * (p.queries + p.keys - 1u), HAS_RELATIVE); }
+fn c2p_start() -> u32 { return sinks_start() + select(0u, p.heads, HAS_SINKS); }
+fn p2c_start() -> u32 { return c2p_start() + select(0u, p.batch * p.heads * p.queries * p.buckets, HAS_C2P); }
+
+fn buckets4(i: vec4<u32>) -> vec4<u32> {
+    return vec4<u32>(mask[i.x], mask[i.y], mask[i.z], mask[i.w]);
 }
 
 fn aux4(i: vec4<u32>) -> vec4<f32> {

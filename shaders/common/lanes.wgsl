@@ -35,8 +35,16 @@ fn add_weighted(sum: ptr<private, Rows>, four: u32, vectors: mat4x4<f32>) {
 
 // Notes who sees whom: 16 queries and the lane's four keys, or with `by_key` 16 keys and its four queries.
 fn look(at: Head, row: u32, column: u32, by_key: bool, tile: u32) {
-    sights = vec4<u32>();
+    sights = vec4<u32>(0xffffu);
     keeps = vec4<u32>();
+    let rows = vec2<u32>(row, 16u);
+    let columns = vec2<u32>(column / 32u * 32u, 32u);
+    let i_end = select(rows.x + rows.y, columns.x + columns.y, by_key);
+    let j_end = select(columns.x + columns.y, rows.x + rows.y, by_key);
+    if (tile == FULL && i_end <= p.queries && j_end <= p.keys && !HAS_DROPOUT) {
+        return;
+    }
+    sights = vec4<u32>();
     for (var n = 0u; n < 64u; n++) {
         let i = select(row + n / 4u, column + n % 4u, by_key);
         let j = select(column + n % 4u, row + n / 4u, by_key);

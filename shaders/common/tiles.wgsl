@@ -94,6 +94,9 @@ fn add_weighted(sum: ptr<function, Sum>, weights: mat4x4<f32>, which: u32, at: H
 
 // Who of four queries and four keys see each other: bit 4 query + key.
 fn sights(at: Head, i: u32, j: u32, tile: u32) -> u32 {
+    if (tile == FULL && i + 4u <= p.queries && j + 4u <= p.keys) {
+        return 0xffffu;
+    }
     var bits = 0u;
     for (var n = 0u; n < 16u; n++) {
         bits |= select(0u, 1u << n, seen(at, i + n / 4u, j + n % 4u, tile));

@@ -14,6 +14,7 @@ pub(crate) mod parallel;
 pub(crate) mod pool;
 pub(crate) mod random;
 pub(crate) mod reduce;
+pub(crate) mod rotary;
 pub(crate) mod scan;
 pub(crate) mod softmax;
 pub(crate) mod sort;

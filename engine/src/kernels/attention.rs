@@ -18,8 +18,12 @@ struct Variant {
     rows: usize,
 }
 
-/// Columns of a workgroup.
-const COLUMNS: usize = 64;
+/// Columns of a workgroup, of the result or the gradient of the queries. More are computed in turns, each with all scores.
+const COLUMNS: usize = 128;
+/// Columns of a workgroup, of the gradients of keys and values.
+const PAIRED_COLUMNS: usize = 64;
+/// Queries and keys of a tile of `attention/score_sums.wgsl`.
+const SUMS: usize = 32;
 const LANES: Variant = Variant {
     forward: "attention/forward_lanes",
     query: "attention/dq_lanes",
@@ -91,10 +95,16 @@ impl Call {
     fn new(op: &'static str, operands: &Operands, plan: &Plan) -> Result<Self> {
         let Pairs { batch, heads, queries, keys } = plan.pairs;
         let (query, key, value) = (fours(&operands.query)?, fours(&operands.key)?, fours(&operands.value)?);
-        let Aux { tensor, bias, relative, sinks } = Aux::new([&operands.bias, &operands.relative, &operands.sinks])?;
+        let Operands { bias, relative, sinks, c2p, p2c, .. } = operands;
+        let Aux { tensor, bias, .. } = Aux::new(bias, &[relative, sinks, c2p, p2c])?;
         // Something must be bound for what is absent; it is not read.
         let aux = tensor.unwrap_or_else(|| query.clone());
-        let mask = operands.mask.clone().unwrap_or_else(|| query.clone());
+        let (mask, buckets_start) = match (&operands.mask, &operands.buckets) {
+            (None, None) => (query.clone(), 0),
+            (Some(mask), None) => (mask.clone(), 0),
+            (None, Some(buckets)) => (buckets.clone(), 0),
+            (Some(mask), Some(buckets)) => (Tensor::concat(&[mask, buckets], 0)?, mask.elements()),
+        };
         let mut params = Vec::with_capacity(32);
         for n in [batch, heads, plan.group(), queries, keys] {
             params.push(size(op, n)?);
@@ -105,7 +115,7 @@ impl Call {
                 params.push(size(op, x.layout().strides[dim] / 4)?);
             }
         }
-        for n in bias.into_iter().chain([relative, sinks]) {
+        for n in bias.into_iter().chain([plan.buckets, buckets_start]) {
             params.push(size(op, n)?);
         }
         params.push((plan.scale as f32).to_bits());
@@ -127,6 +137,9 @@ impl Call {
             ("HAS_SOFTCAP", flag(plan.softcap.is_some())),
             ("HAS_BIAS", flag(operands.bias.is_some())),
             ("HAS_RELATIVE", flag(operands.relative.is_some())),
+            ("HAS_SINKS", flag(operands.sinks.is_some())),
+            ("HAS_C2P", flag(operands.c2p.is_some())),
+            ("HAS_P2C", flag(operands.p2c.is_some())),
             ("HAS_DROPOUT", flag(plan.dropout.is_some())),
         ];
         Ok(Call { op, query, key, value, aux, mask, params: words, constants, d4, dv4 })
@@ -178,7 +191,7 @@ pub(crate) fn forward(op: &'static str, operands: &Operands, plan: &Plan) -> Res
     let work = batch * heads * tiles(plan, Side::Query, variant) * (4 * call.dv4).div_ceil(COLUMNS);
     call.run(
         variant.forward,
-        Some(("HAS_SINKS", flag(operands.sinks.is_some()))),
+        None,
         &[("o", dtype)],
         &[Bind::Write(out.gpu_buffer(op)?), Bind::Write(log_sums.gpu_buffer(op)?)],
         work as u64,
@@ -240,7 +253,7 @@ pub(crate) fn backward(
         let rows = batch * keys * heads;
         let both = floats(&[4 * rows * (call.d4 + call.dv4)])?;
         let tiles = tiles(plan, Side::Key, variant);
-        let work = batch * heads * tiles * (4 * call.d4.max(call.dv4)).div_ceil(COLUMNS);
+        let work = batch * heads * tiles * (4 * call.d4.max(call.dv4)).div_ceil(PAIRED_COLUMNS);
         run(variant.key_value, None, &both, work)?;
         let part = |start: usize, width: usize| {
             both.narrow(0, start, rows * width)?.reshape(&[batch, keys, heads, width].map(|n| n as isize))
@@ -248,15 +261,36 @@ pub(crate) fn backward(
         grads.key = Some(by_heads(&part(0, 4 * call.d4)?, plan.head_dim)?);
         grads.value = Some(by_heads(&part(4 * rows * call.d4, 4 * call.dv4)?, plan.value_dim)?);
     }
+    let [rows, columns] = [queries, keys].map(|n| n.div_ceil(SUMS));
+    let heads = batch * heads;
+    let sums =
+        |over: f64, to: &Tensor, owners: usize| run("attention/score_sums", Some(("OVER", over)), to, heads * owners);
     if let Some(one_row) = wants.bias {
-        let d_bias = floats(&[batch, heads, if one_row { 1 } else { queries }, keys])?;
-        run("attention/bias", Some(("SUM", flag(one_row))), &d_bias, groups(d_bias.elements()) as usize)?;
+        let d_bias = floats(&[batch, plan.pairs.heads, if one_row { 1 } else { queries }, keys])?;
+        let (over, owners) = if one_row { (1.0, columns) } else { (0.0, rows) };
+        sums(over, &d_bias, owners)?;
         grads.bias = Some(d_bias);
     }
     if wants.relative {
-        let by_batch = floats(&[batch, heads, queries + keys - 1])?;
-        run("attention/bias", Some(("SUM", 2.0)), &by_batch, groups(by_batch.elements()) as usize)?;
-        grads.relative = Some(by_batch.sum(&[0], false)?);
+        let diagonals = rows + columns - 1;
+        let parts = floats(&[batch, plan.pairs.heads, diagonals, 2, SUMS])?;
+        sums(2.0, &parts, diagonals)?;
+        // Diagonals of tiles overlap by half: the second half of each belongs to the first of the next.
+        let none = Tensor::zeros(&[batch, plan.pairs.heads, 1, SUMS], DType::F32, device)?;
+        let first = Tensor::concat(&[&parts.select(3, 0)?, &none], 2)?;
+        let all = first.add(&Tensor::concat(&[&none, &parts.select(3, 1)?], 2)?)?.flatten(2, 3)?;
+        let of_pairs = all.narrow(2, SUMS * rows - queries, queries + keys - 1)?;
+        grads.relative = Some(of_pairs.sum(&[0], false)?);
+    }
+    for (wanted, over, length, owners, grad) in
+        [(wants.c2p, 3.0, queries, rows, &mut grads.c2p), (wants.p2c, 4.0, keys, columns, &mut grads.p2c)]
+    {
+        if wanted {
+            let to = floats(&[batch, plan.pairs.heads, length, plan.buckets])?;
+            gpu.fill(to.gpu_storage(op)?, 0)?;
+            sums(over, &to, owners)?;
+            *grad = Some(to);
+        }
     }
     Ok((grads, stats.narrow(3, 1, 1)?.squeeze(3)?))
 }
@@ -297,40 +331,43 @@ pub(super) fn by_heads(x: &Tensor, width: usize) -> Result<Tensor> {
     x.narrow(3, 0, width)?.transpose(1, 2)
 }
 
-/// Bias, relative bias and sinks in one tensor, and where they stand in it.
+/// What is added to scores, in one tensor: first the flat ones, in their order, then the bias.
 pub(super) struct Aux {
     pub tensor: Option<Tensor>,
+    /// Where each of the flat ones begins.
+    pub starts: Vec<usize>,
     /// First element and strides.
     pub bias: [usize; 5],
-    pub relative: usize,
-    pub sinks: usize,
 }
 
 impl Aux {
-    pub fn new(extras: [&Option<Tensor>; 3]) -> Result<Self> {
-        let mut aux = Aux { tensor: None, bias: [0; 5], relative: 0, sinks: 0 };
-        let place = |x: &Tensor| {
-            let Layout { offset, strides, .. } = *x.layout();
-            [offset, strides[0], strides[1], strides[2], strides[3]]
-        };
-        match extras {
-            [None, None, None] => {}
-            [Some(bias), None, None] => {
-                (aux.tensor, aux.bias) = (Some(bias.clone()), place(bias));
-            }
-            [bias, relative, sinks] => {
-                let flat = |x: &Option<Tensor>| x.as_ref().map(|x| x.contiguous()?.reshape(&[-1])).transpose();
-                let bias = bias.as_ref().map(compact).transpose()?;
-                let parts = [bias.as_ref().map(|(bias, _)| bias.clone()), flat(relative)?, flat(sinks)?];
-                let length = |x: &Option<Tensor>| x.as_ref().map_or(0, Tensor::elements);
-                aux.bias = bias.map_or([0; 5], |(_, [b, h, r, c])| [0, b, h, r, c]);
-                aux.relative = length(&parts[0]);
-                aux.sinks = aux.relative + length(&parts[1]);
-                let parts: Vec<&Tensor> = parts.iter().flatten().collect();
-                aux.tensor = Some(Tensor::concat(&parts, 0)?);
+    pub fn new(bias: &Option<Tensor>, flat: &[&Option<Tensor>]) -> Result<Self> {
+        let mut parts = Vec::new();
+        let (mut starts, mut end) = (Vec::with_capacity(flat.len()), 0);
+        for x in flat {
+            starts.push(end);
+            if let Some(x) = x {
+                end += x.elements();
+                parts.push(x.contiguous()?.reshape(&[-1])?);
             }
         }
-        Ok(aux)
+        if let (Some(bias), []) = (bias, &parts[..]) {
+            let Layout { offset, strides, .. } = *bias.layout();
+            let bias_at = [offset, strides[0], strides[1], strides[2], strides[3]];
+            return Ok(Aux { tensor: Some(bias.clone()), starts, bias: bias_at });
+        }
+        let mut bias_at = [0; 5];
+        if let Some(bias) = bias {
+            let (bias, [b, h, r, c]) = compact(bias)?;
+            bias_at = [end, b, h, r, c];
+            parts.push(bias);
+        }
+        let tensor = match &parts[..] {
+            [] => None,
+            [one] => Some(if one.layout().offset == 0 { one.clone() } else { one.copy()? }),
+            _ => Some(Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0)?),
+        };
+        Ok(Aux { tensor, starts, bias: bias_at })
     }
 }
 

@@ -66,7 +66,8 @@ pub(crate) fn decode(
 ) -> Result<Tensor> {
     let Pairs { batch, heads, queries, keys } = plan.pairs;
     let query = fours(&operands.query)?;
-    let Aux { tensor, bias, relative, sinks } = Aux::new([&operands.bias, &operands.relative, &operands.sinks])?;
+    let Aux { tensor, bias, starts } = Aux::new(&operands.bias, &[&operands.relative, &operands.sinks])?;
+    let [relative, sinks] = [0, 1].map(|at: usize| starts.get(at).copied().unwrap_or_default());
     // Something must be bound for what is absent; it is not read.
     let aux = tensor.unwrap_or_else(|| query.clone());
     let places_words = words(op, places)?;

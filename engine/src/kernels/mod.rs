@@ -11,6 +11,7 @@ pub(crate) mod norm;
 pub(crate) mod optim;
 pub(crate) mod random;
 pub(crate) mod reduce;
+pub(crate) mod rotary;
 mod rows;
 pub(crate) mod scan;
 pub(crate) mod softmax;

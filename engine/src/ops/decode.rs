@@ -135,6 +135,26 @@ fn check(query: &Tensor, pages: &Pages, places: &Places, options: &AttentionOpti
     if options.dropout != 0.0 {
         return Err(Error::argument(OP, format!("dropout {}: decoding is not training", options.dropout)));
     }
+    let refused = [
+        ("rotary", options.rotary.is_some()),
+        ("head_scale", options.head_scale.is_some()),
+        ("disentangled", options.disentangled.is_some()),
+    ];
+    if let Some((name, _)) = refused.iter().find(|(_, given)| *given) {
+        let message =
+            format!("{name} is for attention without a cache: turn or scale the query, and what is appended, before");
+        return Err(Error::argument(OP, message));
+    }
     let scale = checked_scale(OP, head_dim, options)?;
-    Ok(Plan { pairs, key_heads, head_dim, value_dim, scale, softcap: options.softcap, dropout: None, blocks: None })
+    Ok(Plan {
+        pairs,
+        key_heads,
+        head_dim,
+        value_dim,
+        scale,
+        softcap: options.softcap,
+        dropout: None,
+        blocks: None,
+        buckets: 0,
+    })
 }

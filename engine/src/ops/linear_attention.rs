@@ -15,6 +15,8 @@ pub struct LinearAttention {
     /// Divide by `sum_j query_i . key_j + eps` with this eps, as for features that are positive (Katharopoulos et al., 2020).
     /// The state then has one more column, for that sum.
     pub normalize: Option<f64>,
+    /// Keys from `key_lengths[b]` on are padding. One length for each batch element, one for all, or none if there is no padding.
+    pub key_lengths: Vec<usize>,
     /// Positions of one chunk. It changes the result by rounding alone.
     pub chunk: usize,
     /// What earlier calls left behind, `[batch, heads, features, value_dim]`, in f32 beside halves. Gets a gradient.
@@ -23,7 +25,14 @@ pub struct LinearAttention {
 
 impl Default for LinearAttention {
     fn default() -> Self {
-        LinearAttention { causal: false, log_decay: None, normalize: None, chunk: 64, state: None }
+        LinearAttention {
+            causal: false,
+            log_decay: None,
+            normalize: None,
+            key_lengths: Vec::new(),
+            chunk: 64,
+            state: None,
+        }
     }
 }
 
@@ -45,6 +54,7 @@ pub(crate) fn linear_attention(
         let (out, state) = linear_attention(&wide(query)?, &wide(key)?, &wide(value)?, &options)?;
         return Ok((out.cast(dtype)?, state));
     }
+    let key = &without_padding(key, options)?;
     let value = &with_ones(value, options)?;
     let (sums, state) = match options.causal {
         false => {
@@ -172,7 +182,7 @@ pub fn reference(query: &Tensor, key: &Tensor, value: &Tensor, options: &LinearA
     if options.state.is_some() {
         return Err(Error::argument(OP, "the quadratic form has no state"));
     }
-    let mut scores = query.matmul(&key.transpose(2, 3)?)?;
+    let mut scores = query.matmul(&without_padding(key, options)?.transpose(2, 3)?)?;
     if options.causal {
         scores = scores.tril(0)?;
     }
@@ -181,6 +191,16 @@ pub fn reference(query: &Tensor, key: &Tensor, value: &Tensor, options: &LinearA
         scores = scores.mul(&powers(decay, distances(length), &[length, length])?)?;
     }
     divided(&scores.matmul(&with_ones(value, options)?)?, options)
+}
+
+/// Zeros for keys that are padding, which then leave nothing in any sum.
+fn without_padding(key: &Tensor, options: &LinearAttention) -> Result<Tensor> {
+    let (lengths, keys) = (&options.key_lengths, key.shape()[2]);
+    if lengths.iter().all(|&length| length == keys) {
+        return Ok(key.clone());
+    }
+    let hidden: Vec<bool> = lengths.iter().flat_map(|&length| (0..keys).map(move |j| j >= length)).collect();
+    key.masked_fill(&Tensor::from_vec(hidden, &[lengths.len(), 1, keys, 1], key.device())?, 0.0)
 }
 
 /// With a column of ones behind the values, whose sum is the divisor.
@@ -213,6 +233,11 @@ fn check(query: &Tensor, key: &Tensor, value: &Tensor, options: &LinearAttention
     }
     if options.causal && queries != keys {
         return Err(Error::shape(OP, format!("{}: causal attention needs as many queries as keys", shapes())));
+    }
+    let lengths = &options.key_lengths;
+    if !(lengths.is_empty() || lengths.len() == 1 || lengths.len() == batch) || lengths.iter().any(|&n| n > keys) {
+        let message = format!("key lengths {lengths:?} for a batch of {batch} with {keys} keys");
+        return Err(Error::argument(OP, message));
     }
     if options.chunk == 0 {
         return Err(Error::argument(OP, "chunks of 0 positions, expected at least 1"));

@@ -2,7 +2,7 @@
 
 use crate::ops::attention::{AttentionOptions, attention, reference, sparse_attention};
 use crate::ops::{decode, rotary};
-use crate::{BlockIndex, KvCache, PagedCache, Result, Sequence, Tensor};
+use crate::{BlockIndex, KvCache, PagedCache, Result, Rope, Sequence, Tensor};
 
 impl Tensor {
     /// Scaled dot-product attention: `softmax(self key^T * scale) value`, with the masks and biases of `options`.
@@ -72,6 +72,15 @@ impl Tensor {
     /// As [`Tensor::attention`].
     pub fn attention_weights(&self, key: &Tensor, options: &AttentionOptions) -> Result<Tensor> {
         reference::attention_weights(self, key, options)
+    }
+
+    /// [`Tensor::rotary`] by any angles: `self` is [batch, heads, time, head_dim], `positions` u32 or i32 [batch, time], or for angles of
+    /// several axes [batch, axes, time]. Angles are exact at any position.
+    ///
+    /// # Errors
+    /// If shapes, dtypes or devices do not fit, or more is to be turned than head_dim.
+    pub fn rope(&self, positions: &Tensor, angles: &Rope) -> Result<Tensor> {
+        rotary::rope(self, positions, angles)
     }
 
     /// Rotary position embedding of queries or keys [batch, heads, time, head_dim] at `positions` [batch, time] (u32 or i32).

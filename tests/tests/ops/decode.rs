@@ -1,7 +1,9 @@
 //! Decoding from caches against attention to all keys at once.
 
 use proptest::prelude::*;
-use wgrad::{AttentionOptions, DType, Device, KvCache, Mask, PagedCache, Result, Sequence, Tensor, nn, reference};
+use wgrad::{
+    AttentionOptions, DType, Device, KvCache, Mask, PagedCache, Result, Rope, Sequence, Tensor, nn, reference,
+};
 use wgrad_tests::{Input, Random, assert_close, devices, each_device, expect_error, fresh_gpu, gpu, portable_gpu};
 
 fn tensor(shape: &[usize], seed: u64, dtype: DType, device: &Device) -> Tensor {
@@ -278,6 +280,25 @@ fn forks_share_pages_until_they_part() {
         assert_eq!(cache.free_pages(), 6);
         expect_error(cache.remove(first), &["PagedCache", "Sequence(0)"]);
     });
+}
+
+#[test]
+fn a_layer_with_a_cache_gives_what_the_whole_gives() {
+    each_device(|device| {
+        let layer = nn::MultiHeadAttention::grouped(16, [4, 2], true, 0.0, &nn::Build::new(device)).unwrap();
+        let layer = layer.with_rope(Rope::new(4, 1e4).unwrap());
+        let x = tensor(&[2, 9, 16], 1, DType::F32, device);
+        let options = AttentionOptions { mask: Mask::causal(0), ..Default::default() };
+        let want = layer.forward(&x, &x, &options).unwrap().to_f64_vec().unwrap();
+        let mut cache = layer.cache(2, DType::F32).unwrap();
+        // A prompt, a token, and some at once.
+        let parts = [(0, 5), (5, 1), (6, 3)]
+            .map(|(start, n)| layer.cached(&x.narrow(1, start, n).unwrap(), &mut cache, &options).unwrap());
+        let got = Tensor::concat(&parts.iter().collect::<Vec<_>>(), 1).unwrap().to_f64_vec().unwrap();
+        assert_close("cached", &got, &want, 1e-5, 1e-5);
+    });
+    let build = nn::Build::new(&Device::cpu());
+    expect_error(nn::MultiHeadAttention::grouped(12, [6, 4], true, 0.0, &build).map(drop), &["6 heads", "4 key heads"]);
 }
 
 #[test]

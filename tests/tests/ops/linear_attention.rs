@@ -1,8 +1,10 @@
 //! Linear attention: chunked, recurrent and quadratic are one function; the decaying sum below it.
 
 use proptest::prelude::*;
-use wgrad::{DType, Device, LinearAttention, Result, Tensor, reference};
-use wgrad_tests::{Input, assert_close, each_device, expect_error, gradcheck, same_on_devices_within, strategy};
+use wgrad::{DType, Device, LinearAttention, Result, Tensor, nn, reference};
+use wgrad_tests::{
+    Input, assert_close, each_device, expect_error, gradcheck, gradcheck_within, same_on_devices_within, strategy,
+};
 
 fn inputs(length: usize, heads: usize) -> Vec<Input> {
     // Positive features, so that a divisor stays away from zero.
@@ -16,7 +18,7 @@ fn options(x: &[Tensor], causal: bool, decay: bool, normalize: bool, chunk: usiz
         log_decay: decay.then(|| x[3].clone()),
         normalize: normalize.then_some(1e-3),
         chunk,
-        state: None,
+        ..Default::default()
     }
 }
 
@@ -148,6 +150,95 @@ fn decaying_sum_gradients() {
 }
 
 #[test]
+fn padding_leaves_no_trace() {
+    for [causal, decay, normalize] in KINDS {
+        let x: Vec<Tensor> = inputs(9, 2).iter().map(|i| i.stored(&Device::cpu(), DType::F64).unwrap()).collect();
+        let whole = LinearAttention { key_lengths: vec![9, 4], ..options(&x, causal, decay, normalize, 4) };
+        let (got, state) = x[0].linear_attention(&x[1], &x[2], &whole).unwrap();
+        let want = reference::linear_attention(&x[0], &x[1], &x[2], &whole).unwrap();
+        assert_close("padded", &got.to_f64_vec().unwrap(), &want.to_f64_vec().unwrap(), 1e-11, 1e-11);
+        // The second row is as if it had four keys; behind them its state only decays.
+        let cut = |x: &Tensor| x.narrow(0, 1, 1).unwrap().narrow(2, 0, 4).unwrap();
+        let (alone, _) =
+            cut(&x[0]).linear_attention(&cut(&x[1]), &cut(&x[2]), &options(&x, causal, decay, normalize, 4)).unwrap();
+        assert_close("alone", &cut(&got).to_f64_vec().unwrap(), &alone.to_f64_vec().unwrap(), 1e-11, 1e-11);
+        assert_eq!(state.shape()[0], 2);
+        let run = |x: &[Tensor]| {
+            let padded = LinearAttention { key_lengths: vec![7, 4], ..options(x, causal, decay, normalize, 3) };
+            Ok(x[0].linear_attention(&x[1], &x[2], &padded)?.0)
+        };
+        gradcheck("linear_attention", &inputs(7, 2)[..if decay { 4 } else { 3 }], run);
+    }
+}
+
+#[test]
+fn random_features_estimate_softmax_attention() {
+    let device = Device::cpu();
+    device.set_seed(3);
+    let build = nn::Build::new(&device).with_dtype(DType::F64);
+    let x = |seed| Input::normal(&[1, 1, 6, 4], seed).constant().stored(&device, DType::F64).unwrap();
+    let (q, k, v) = (x(1), x(2), x(3));
+    let want = q.attention(&k, &v, &Default::default()).unwrap().to_f64_vec().unwrap();
+    let error = |features: usize| {
+        let features = nn::RandomFeatures::new(4, Some(features), nn::Favor::Softmax, &build).unwrap();
+        let options = LinearAttention { normalize: Some(1e-9), ..Default::default() };
+        let (q, k) = (features.query(&q).unwrap(), features.key(&k).unwrap());
+        let got = q.linear_attention(&k, &v, &options).unwrap().0.to_f64_vec().unwrap();
+        got.iter().zip(&want).map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt()
+    };
+    let (few, many) = ((0..8).map(|_| error(16)).sum::<f64>() / 8.0, error(20_000));
+    assert!(many < 0.1 && many < 0.2 * few, "an error of {few} with 16 features, of {many} with 20000");
+
+    // Rows of a block are orthogonal, and as long as normal vectors are.
+    let w = nn::orthogonal_gaussian(6, 4, &build).unwrap();
+    let products = w.matmul(&w.transpose(0, 1).unwrap()).unwrap().to_f64_vec().unwrap();
+    for (i, j) in (0..4).flat_map(|i| (0..i).map(move |j| (i, j))) {
+        assert!(products[i * 6 + j].abs() < 1e-5 * products[i * 7].max(1.0), "rows {i} and {j}: {products:?}");
+    }
+    // Without signs of their own, directions would lean: their mean is small.
+    let mean = nn::orthogonal_gaussian(8000, 2, &build).unwrap().mean(&[0], false).unwrap().to_f64_vec().unwrap();
+    assert!(mean.iter().all(|m| m.abs() < 0.05), "{mean:?}");
+}
+
+#[test]
+fn gradients_of_features() {
+    let weights = Input::normal(&[5, 3], 9).constant();
+    for kind in [nn::Favor::Softmax, nn::Favor::Relu] {
+        let run = |x: &[Tensor]| {
+            let features = nn::RandomFeatures::with_weights(&x[3], kind)?;
+            let options = LinearAttention { normalize: Some(1e-6), ..Default::default() };
+            // The maximum is a constant of the gradient, and cancels in the quotient but for the small offset.
+            Ok(features.query(&x[0])?.linear_attention(&features.key(&x[1])?, &x[2], &options)?.0)
+        };
+        let x = |seed| Input::normal(&[1, 2, 4, 3], seed);
+        gradcheck_within(
+            if kind == nn::Favor::Softmax { 1e3 } else { 1.0 },
+            "features",
+            &[x(1), x(2), x(3), weights.clone()],
+            run,
+        );
+        same_on_devices_within(8.0, "features", &[x(1), x(2), x(3), weights.clone()], run);
+    }
+}
+
+#[test]
+fn learned_rotations_know_distances() {
+    let x = Input::normal(&[1, 2, 5, 3], 1);
+    let theta = Input::uniform(0.1, 1.0, &[2, 3], 2);
+    gradcheck("lrpe", &[x.clone(), theta.clone()], |x| nn::lrpe(&x[0], &x[1], 2));
+    let stored: Vec<Tensor> = [x, theta].iter().map(|i| i.stored(&Device::cpu(), DType::F64).unwrap()).collect();
+    let products = |offset: usize| {
+        let y = nn::lrpe(&stored[0], &stored[1], offset).unwrap();
+        y.matmul(&y.transpose(2, 3).unwrap()).unwrap().to_f64_vec().unwrap()
+    };
+    assert_close("lrpe", &products(0), &products(70), 1e-12, 1e-12);
+    expect_error(nn::lrpe(&stored[0], &stored[1].narrow(1, 0, 2).unwrap(), 0), &["lrpe", "[2, 2]", "[2, 3]"]);
+    let decays = nn::decay_by_layer(4, 0, 3);
+    assert_close("decay", &decays, &[-0.25, -0.0625, -0.015625, -0.00390625].map(|d| d * 1.00001), 1e-12, 0.0);
+    assert!(nn::decay_by_layer(4, 2, 3).iter().all(|&d| d < 0.0 && d > -1e-5));
+}
+
+#[test]
 fn bad_input() {
     let t = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::cpu()).unwrap();
     let (q, v) = (t(&[1, 2, 5, 3]), t(&[1, 2, 5, 4]));
@@ -158,6 +249,7 @@ fn bad_input() {
     expect_error(run(LinearAttention { log_decay: Some(t(&[2])), ..Default::default() }), &[op, "causal"]);
     let causal = LinearAttention { causal: true, ..Default::default() };
     expect_error(run(LinearAttention { log_decay: Some(t(&[3])), ..causal.clone() }), &[op, "[3]", "2 heads"]);
+    expect_error(run(LinearAttention { key_lengths: vec![6], ..causal.clone() }), &[op, "[6]", "5 keys"]);
     expect_error(run(LinearAttention { chunk: 0, ..causal.clone() }), &[op, "chunk"]);
     expect_error(
         run(LinearAttention { state: Some(t(&[1, 2, 3, 5])), ..causal.clone() }),

@@ -19,6 +19,7 @@ mod memory;
 mod nn;
 mod norm;
 mod optim;
+mod position;
 mod precision;
 mod profile;
 mod random;

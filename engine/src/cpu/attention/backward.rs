@@ -22,13 +22,15 @@ use crate::{Result, Tensor};
 const TASKS: usize = 16;
 
 /// What one task computes. `query`: of the queries of all heads of the group; `bias`: of the pairs of these with the task's keys;
-/// `relative`: of each head.
+/// `relative`: of each head; `c2p` and `p2c`: of the queries and of the task's keys, of all heads of the group.
 struct Part<T> {
     query: Vec<T>,
     key: Vec<T>,
     value: Vec<T>,
     bias: Vec<T>,
     relative: Vec<T>,
+    c2p: Vec<T>,
+    p2c: Vec<T>,
 }
 
 struct Backward<'a, T> {
@@ -105,6 +107,26 @@ pub(super) fn run<T: Float>(
         }
         grads.relative = Some(tensor(all, &[heads, queries + keys - 1])?);
     }
+    if wants.c2p {
+        let mut all = vec![T::zero(); batch * heads * queries * plan.buckets];
+        for (task, part) in parts.iter().enumerate() {
+            let to = &mut all[task / chunks * part.c2p.len()..];
+            to.iter_mut().zip(&part.c2p).for_each(|(sum, &x)| *sum += x);
+        }
+        grads.c2p = Some(tensor(all, &[batch, heads, queries, plan.buckets])?);
+    }
+    if wants.p2c {
+        let mut all = vec![T::zero(); batch * heads * keys * plan.buckets];
+        for (task, part) in parts.iter().enumerate() {
+            let (head, start) = (task / chunks, task % chunks * size);
+            let length = size.min(keys - start) * plan.buckets;
+            for (member, of_keys) in part.p2c.chunks_exact(length).enumerate() {
+                let row = (head * plan.group() + member) * keys + start;
+                all[row * plan.buckets..][..length].copy_from_slice(of_keys);
+            }
+        }
+        grads.p2c = Some(tensor(all, &[batch, heads, keys, plan.buckets])?);
+    }
     let delta = tensor(delta, &[batch, heads, queries])?;
     Ok((grads, delta))
 }
@@ -122,6 +144,8 @@ impl<T: Float> Backward<'_, T> {
             value: zeros(self.wants.key_value, keys.len() * plan.value_dim),
             bias: zeros(true, rows_of_bias * keys.len()),
             relative: zeros(self.wants.relative, group * (queries + all_keys - 1)),
+            c2p: zeros(self.wants.c2p, group * queries * plan.buckets),
+            p2c: zeros(self.wants.p2c, group * keys.len() * plan.buckets),
         };
         let mut tiles: [Vec<T>; 3] = std::array::from_fn(|_| vec![T::zero(); ROWS * COLUMNS]);
         let words = self.context.words;
@@ -221,6 +245,17 @@ impl<T: Float> Backward<'_, T> {
             }
             if self.wants.relative {
                 add(&mut part.relative[head * (queries + all_keys - 1) + block.keys.start + queries - 1 - i..]);
+            }
+            let buckets = self.context.plan.buckets;
+            if self.wants.c2p {
+                let row = &mut part.c2p[(head * queries + i) * buckets..][..buckets];
+                let ids = self.context.buckets_of(i, &block.keys);
+                grads.iter().zip(ids).for_each(|(&d, &id)| row[id as usize] += d);
+            }
+            if self.wants.p2c {
+                let rows = part.p2c[(head * keys.len() + in_task) * buckets..].chunks_exact_mut(buckets);
+                let ids = self.context.buckets_of(i, &block.keys);
+                rows.zip(grads.iter().zip(ids)).for_each(|(row, (&d, &id))| row[id as usize] += d);
             }
         }
     }

@@ -82,6 +82,10 @@ struct Context<'a, T> {
     value: Heads<'a, T>,
     bias: Option<Heads<'a, T>>,
     relative: Option<Heads<'a, T>>,
+    c2p: Option<Heads<'a, T>>,
+    p2c: Option<Heads<'a, T>>,
+    /// By `j - i + queries - 1`.
+    buckets: &'a [u32],
     noise: Option<Noise>,
 }
 
@@ -104,6 +108,9 @@ impl<'a, T: Float> Context<'a, T> {
             value: Heads::new(op, &operands.value)?,
             bias: heads(&operands.bias)?,
             relative: heads(&operands.relative)?,
+            c2p: heads(&operands.c2p)?,
+            p2c: heads(&operands.p2c)?,
+            buckets: operands.buckets.as_ref().map_or(Ok(&[][..]), |ids| ids.cpu_slice::<u32>(op))?,
             noise: plan.dropout.map(|dropout| Noise::new(dropout.state)),
         })
     }
@@ -143,10 +150,28 @@ impl<'a, T: Float> Context<'a, T> {
                 let first = keys.start + self.plan.pairs.queries - 1 - i;
                 row.iter_mut().enumerate().for_each(|(j, x)| *x += relative.data[start + (first + j) * step]);
             }
+            if let Some(c2p) = &self.c2p {
+                let (start, step) = (c2p.row(batch, head, i), c2p.strides[3]);
+                let ids = self.buckets_of(i, keys);
+                row.iter_mut().zip(ids).for_each(|(x, &id)| *x += c2p.data[start + id as usize * step]);
+            }
+            if let Some(p2c) = &self.p2c {
+                let (start, [_, _, by_key, step]) = (p2c.row(batch, head, keys.start), p2c.strides);
+                let ids = self.buckets_of(i, keys).iter().enumerate();
+                row.iter_mut()
+                    .zip(ids)
+                    .for_each(|(x, (j, &id))| *x += p2c.data[start + j * by_key + id as usize * step]);
+            }
             if tile == Tile::Partial {
                 self.words.hide(batch, head, i, keys, row, T::neg_infinity());
             }
         }
+    }
+
+    /// The buckets of a query and some keys.
+    fn buckets_of(&self, i: usize, keys: &Range<usize>) -> &'a [u32] {
+        let first = keys.start + self.plan.pairs.queries - 1 - i;
+        &self.buckets[first..first + keys.len()]
     }
 
     /// Calls `f(place in the row, 0 or the scale)` for the keys of a query, if there is dropout.

@@ -14,9 +14,9 @@ use crate::ops::rows::{narrowed, wide};
 use crate::sparse::{BlockIndex, BlockLayout};
 use crate::{Result, Tensor};
 
-pub use options::AttentionOptions;
 use options::check;
 pub(crate) use options::checked_scale;
+pub use options::{AttentionOptions, Disentangled, Rotary};
 
 /// The logarithm of the sum of a query that sees nothing: a number that no real one comes near, yet finite.
 pub(crate) const NOTHING: f64 = -1e30;
@@ -42,6 +42,8 @@ pub(crate) struct Plan {
     pub dropout: Option<Dropout>,
     /// Of the lists of blocks, if there are any.
     pub blocks: Option<BlockLayout>,
+    /// Of the disentangled terms; 0 without them.
+    pub buckets: usize,
 }
 
 impl Plan {
@@ -66,6 +68,12 @@ pub(crate) struct Operands {
     pub relative: Option<Tensor>,
     /// [heads].
     pub sinks: Option<Tensor>,
+    /// [batch, heads, queries, buckets].
+    pub c2p: Option<Tensor>,
+    /// [batch, heads, keys, buckets].
+    pub p2c: Option<Tensor>,
+    /// u32 [queries + keys - 1].
+    pub buckets: Option<Tensor>,
     /// [`Mask::lowered`](crate::Mask), with lists [`BlockIndex::lowered`].
     pub mask: Option<Tensor>,
 }
@@ -81,6 +89,9 @@ impl Operands {
             bias: some(&self.bias)?,
             relative: some(&self.relative)?,
             sinks: some(&self.sinks)?,
+            c2p: some(&self.c2p)?,
+            p2c: some(&self.p2c)?,
+            buckets: self.buckets.clone(),
             mask: self.mask.clone(),
         })
     }
@@ -94,6 +105,8 @@ pub(crate) struct Wants {
     /// Of the bias: None, or whether one row of it serves all queries.
     pub bias: Option<bool>,
     pub relative: bool,
+    pub c2p: bool,
+    pub p2c: bool,
 }
 
 /// Gradients, as far as they were wanted.
@@ -106,6 +119,10 @@ pub(crate) struct Grads {
     pub bias: Option<Tensor>,
     /// [heads, queries + keys - 1].
     pub relative: Option<Tensor>,
+    /// [batch, heads, queries, buckets].
+    pub c2p: Option<Tensor>,
+    /// [batch, heads, keys, buckets].
+    pub p2c: Option<Tensor>,
 }
 
 pub(crate) fn attention(query: &Tensor, key: &Tensor, value: &Tensor, options: &AttentionOptions) -> Result<Tensor> {
@@ -132,6 +149,10 @@ fn attend(
     options: &AttentionOptions,
 ) -> Result<Tensor> {
     let mut plan = check(op, query, key, value, options)?;
+    if options.rotary.is_some() || options.head_scale.is_some() {
+        let (query, key, options) = options.before(op, query, key)?;
+        return attend(op, &query, &key, value, index, &options);
+    }
     if let Some(index) = index {
         index.check(op, plan.pairs, plan.key_heads)?;
         plan.blocks = Some(index.layout());
@@ -154,6 +175,9 @@ fn attend(
         bias: expand(&options.bias, &[batch, heads, queries, keys])?,
         relative: expand(&options.relative_bias, &[heads, queries + keys - 1])?,
         sinks: options.sinks.as_ref().map(Tensor::detach),
+        c2p: options.disentangled.as_ref().and_then(|terms| terms.c2p.as_ref()).map(Tensor::detach),
+        p2c: options.disentangled.as_ref().and_then(|terms| terms.p2c.as_ref()).map(Tensor::detach),
+        buckets: options.disentangled.as_ref().map(|terms| terms.buckets.words(query.device())).transpose()?,
         mask: match index {
             None => options.mask.lowered(op, plan.pairs, query.device())?,
             Some(index) => Some(index.lowered(op, &options.mask, plan.pairs, query.device())?),
@@ -165,7 +189,8 @@ fn attend(
         Kind::Gpu(_) => kernels::forward(op, &operands, &plan)?,
     };
     let out = narrowed(&out, dtype)?;
-    let extras = [&options.bias, &options.relative_bias, &options.sinks];
+    let (c2p, p2c) = options.disentangled.as_ref().map_or((&None, &None), |terms| (&terms.c2p, &terms.p2c));
+    let extras = [&options.bias, &options.relative_bias, &options.sinks, c2p, p2c];
     let inputs: Vec<&Tensor> = [query, key, value].into_iter().chain(extras.into_iter().flatten()).collect();
     let shapes: Vec<Dims> = inputs.iter().map(|x| x.dims()).collect();
     let has = extras.map(|x| x.is_some());
@@ -173,7 +198,7 @@ fn attend(
     Ok(record(op, out, &inputs, move |d_out, needs| {
         // Where bias, relative bias and sinks stand among the inputs.
         let mut next = 3;
-        let [bias, relative, sinks] = has.map(|has| {
+        let [bias, relative, sinks, c2p, p2c] = has.map(|has| {
             let at = has.then_some(next);
             next += usize::from(has);
             at
@@ -185,6 +210,8 @@ fn attend(
             key_value: needs[1] || needs[2],
             bias: wanted(bias).map(one_row),
             relative: wanted(relative).is_some(),
+            c2p: wanted(c2p).is_some(),
+            p2c: wanted(p2c).is_some(),
         };
         let d_out = d_out.detach();
         let (grads, delta) = match d_out.device().kind() {
@@ -200,6 +227,8 @@ fn attend(
             (Some(2), grads.value),
             (bias, grads.bias),
             (relative, grads.relative),
+            (c2p, grads.c2p),
+            (p2c, grads.p2c),
         ] {
             if let (Some(at), Some(grad)) = (at.filter(|&at| needs[at]), grad) {
                 all[at] = Some(narrowed(&grad.sum_to(&shapes[at])?, dtype)?);

@@ -3,7 +3,8 @@
 use super::Plan;
 use crate::layout::broadcast_shape;
 use crate::mask::{Mask, Pairs};
-use crate::{Error, Result, Tensor};
+use crate::ops::rotary::{self, Rope};
+use crate::{Buckets, Error, Result, Tensor};
 
 /// What attention does beside `softmax(query key^T * scale) value`. The default is just that.
 ///
@@ -25,8 +26,53 @@ pub struct AttentionOptions {
     pub softcap: Option<f64>,
     /// A logit for each head, `[heads]`, that takes part in the softmax but has no value. Gets a gradient.
     pub sinks: Option<Tensor>,
+    /// Products with positions, by bucket of the distance, as DeBERTa adds them to the scores. They get gradients.
+    pub disentangled: Option<Disentangled>,
+    /// Turns queries and keys by their positions first, in one pass over each.
+    pub rotary: Option<Rotary>,
+    /// A factor for each head on the products, beside `scale`: `[heads]`. Gets a gradient.
+    pub head_scale: Option<Tensor>,
     /// Probability with which a weight is dropped, and the others are scaled up. For training only.
     pub dropout: f64,
+}
+
+/// Terms of DeBERTa's disentangled attention (He et al., 2021): the score of query `i` and key `j`, after `softcap`, gets
+/// `c2p[b, h, i, bucket] + p2c[b, h, j, bucket]` with the bucket of `j - i`. No more than these products is in memory, which
+/// grows with the length times the number of buckets. Scale them as the scores are.
+#[derive(Clone, Debug)]
+pub struct Disentangled {
+    /// Of queries with the keys of positions, [batch, heads, queries, buckets].
+    pub c2p: Option<Tensor>,
+    /// Of keys with the queries of positions, [batch, heads, keys, buckets].
+    pub p2c: Option<Tensor>,
+    /// For as many queries and keys.
+    pub buckets: Buckets,
+}
+
+/// [`Tensor::rope`] of queries and keys.
+#[derive(Clone, Debug)]
+pub struct Rotary {
+    /// The angles.
+    pub rope: Rope,
+    /// Of queries, u32 or i32 [batch, queries], or [batch, axes, queries].
+    pub queries: Tensor,
+    /// Of keys.
+    pub keys: Tensor,
+}
+
+impl AttentionOptions {
+    /// Queries and keys after what comes before the products, and the options of what is left.
+    pub(super) fn before(&self, op: &'static str, query: &Tensor, key: &Tensor) -> Result<(Tensor, Tensor, Self)> {
+        let (mut query, mut key) = (query.clone(), key.clone());
+        if let Some(scale) = &self.head_scale {
+            query = query.mul(&scale.reshape(&[-1, 1, 1])?)?;
+        }
+        if let Some(Rotary { rope, queries, keys }) = &self.rotary {
+            (query, key) = (rotary::rope(&query, queries, rope)?, rotary::rope(&key, keys, rope)?);
+        }
+        let scale = Some(checked_scale(op, query.size(-1)?, self)?);
+        Ok((query, key, AttentionOptions { rotary: None, head_scale: None, scale, ..self.clone() }))
+    }
 }
 
 /// The sizes of an attention, if they and all options fit.
@@ -57,18 +103,31 @@ pub(super) fn check(
     }
     let pairs = Pairs { batch, heads, queries, keys };
     options.mask.check(op, pairs)?;
-    let extras: [(&str, &Option<Tensor>, &[usize]); 3] = [
+    let mut buckets = 0;
+    let (mut c2p, mut p2c) = (&None, &None);
+    if let Some(terms) = &options.disentangled {
+        (c2p, p2c, buckets) = (&terms.c2p, &terms.p2c, terms.buckets.count());
+        let (got, want) = (terms.buckets.ids.len(), (queries + keys).saturating_sub(1));
+        if got != want {
+            let message = format!("buckets of {got} distances, {queries} queries and {keys} keys have {want}");
+            return Err(Error::shape(op, message));
+        }
+    }
+    let extras: [(&str, &Option<Tensor>, &[usize]); 6] = [
         ("bias", &options.bias, &[batch, heads, queries, keys]),
         ("relative bias", &options.relative_bias, &[heads, (queries + keys).saturating_sub(1)]),
         ("sinks", &options.sinks, &[heads]),
+        ("head scale", &options.head_scale, &[heads]),
+        ("c2p", c2p, &[batch, heads, queries, buckets]),
+        ("p2c", p2c, &[batch, heads, keys, buckets]),
     ];
     for (name, extra, full) in extras {
         let Some(extra) = extra else { continue };
         query.expect_like(op, extra)?;
         let fits = match name {
             "bias" => broadcast_shape(op, extra.shape(), full).is_ok_and(|shape| *shape == *full),
-            "sinks" => extra.shape() == full,
-            _ => extra.shape() == full || extra.shape() == [1, full[1]],
+            "relative bias" => extra.shape() == full || extra.shape() == [1, full[1]],
+            _ => extra.shape() == full,
         };
         if !fits {
             let message = format!("{name} of shape {:?} does not broadcast to {full:?}", extra.shape());
@@ -76,7 +135,17 @@ pub(super) fn check(
         }
     }
     let scale = checked_scale(op, head_dim, options)?;
-    Ok(Plan { pairs, key_heads, head_dim, value_dim, scale, softcap: options.softcap, dropout: None, blocks: None })
+    Ok(Plan {
+        pairs,
+        key_heads,
+        head_dim,
+        value_dim,
+        scale,
+        softcap: options.softcap,
+        dropout: None,
+        blocks: None,
+        buckets,
+    })
 }
 
 /// The factor on the products, if it and the other numbers are within their domains.

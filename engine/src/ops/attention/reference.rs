@@ -2,7 +2,7 @@
 //! attention means here; the fused one is measured against it.
 
 use super::options::check;
-use super::{AttentionOptions, NOTHING};
+use super::{AttentionOptions, Disentangled, NOTHING};
 use crate::layout::Dims;
 use crate::mask::Pairs;
 use crate::ops::view::reshape_to;
@@ -75,6 +75,14 @@ fn widened(
         bias: some(&options.bias)?,
         relative_bias: some(&options.relative_bias)?,
         sinks: some(&options.sinks)?,
+        head_scale: some(&options.head_scale)?,
+        disentangled: match &options.disentangled {
+            Some(terms) => {
+                let (c2p, p2c) = (some(&terms.c2p)?, some(&terms.p2c)?);
+                Some(Disentangled { c2p, p2c, buckets: terms.buckets.clone() })
+            }
+            None => None,
+        },
         ..options.clone()
     };
     Ok((wide(query)?, wide(key)?, wide(value)?, options))
@@ -89,10 +97,18 @@ fn grouped(x: &Tensor, key_heads: usize, width: usize) -> Result<Tensor> {
 fn weights(query: &Tensor, key: &Tensor, value: &Tensor, options: &AttentionOptions) -> Result<Tensor> {
     let op = "attention";
     let plan = check(op, query, key, value, options)?;
+    if options.rotary.is_some() {
+        let without = AttentionOptions { head_scale: None, ..options.clone() };
+        let (query, key, rest) = without.before(op, query, key)?;
+        return weights(&query, &key, value, &AttentionOptions { head_scale: options.head_scale.clone(), ..rest });
+    }
     let Pairs { batch, heads, queries, keys } = plan.pairs;
     let full = Dims::new(op, &[batch, heads, queries, keys])?;
     let scores = grouped(query, plan.key_heads, plan.head_dim)?.matmul(&key.transpose(2, 3)?)?;
     let mut scores = reshape_to(&scores, full)?.mul_scalar(plan.scale)?;
+    if let Some(factor) = &options.head_scale {
+        scores = scores.mul(&factor.reshape(&[-1, 1, 1])?)?;
+    }
     if let Some(cap) = options.softcap {
         scores = scores.mul_scalar(1.0 / cap)?.tanh()?.mul_scalar(cap)?;
     }
@@ -104,6 +120,18 @@ fn weights(query: &Tensor, key: &Tensor, value: &Tensor, options: &AttentionOpti
         let places = Tensor::from_vec(places.collect(), &[queries * keys], query.device())?;
         let bias = relative.index_select(1, &places)?;
         scores = scores.add(&reshape_to(&bias, Dims::new(op, &[bias.shape()[0], queries, keys])?)?)?;
+    }
+    if let Some(Disentangled { c2p, p2c, buckets }) = &options.disentangled {
+        let ids =
+            (0..queries).flat_map(|i| (0..keys).map(move |j| j + queries - 1 - i)).map(|place| buckets.ids[place]);
+        let ids = Tensor::from_vec(ids.collect(), &[1, 1, queries, keys], query.device())?;
+        if let Some(c2p) = c2p {
+            scores = scores.add(&c2p.gather(3, &ids.expand(&full)?)?)?;
+        }
+        if let Some(p2c) = p2c {
+            let by_key = ids.transpose(2, 3)?.expand(&[batch, heads, keys, queries])?;
+            scores = scores.add(&p2c.gather(3, &by_key)?.transpose(2, 3)?)?;
+        }
     }
     let hidden = options.mask.seen(plan.pairs, query.device())?.map(|seen| seen.logical_not()).transpose()?;
     if let Some(hidden) = &hidden {
