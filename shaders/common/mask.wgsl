@@ -1,6 +1,8 @@
 // Who sees whom: a mask as a list of words, which `engine/src/mask/words.rs` explains and reads in the same way. The file that
 // imports this binds `mask: array<u32>` and has the sizes `queries` and `keys` in its parameters.
 
+//#import common/visible.wgsl
+
 // Whether the first term is a list of blocks, which common/steps.wgsl reads.
 override HAS_LISTS: bool = false;
 
@@ -65,6 +67,7 @@ fn term_sees(term: u32, batch: u32, head: u32, i: u32, j: u32) -> bool {
             }
             return signed(pair) <= time && time < signed(pair + 1u);
         }
+        case 7u: { return visible(u32(i32(i) + bitcast<i32>(a)), j, head, batch); }
         default: { return mask_bit(a + batch * b + head * c + i / e * d, j / mask[term + 6u]); }
     }
 }
@@ -123,6 +126,7 @@ fn term_tile(term: u32, batch: u32, head: u32, queries: vec2<u32>, keys: vec2<u3
             let stop = signed_extremes(pairs + 2u, 4u, keys);
             return sort_of(time.y < start.x || time.x >= stop.y, start.y <= time.x && time.y < stop.x);
         }
+        case 7u: { return PARTIAL; }
         default: { return bits_tile(term, a + batch * b + head * c, queries, keys); }
     }
 }

@@ -7,6 +7,7 @@ use crate::mask::Pairs;
 use crate::mask::steps::Side;
 use crate::ops::attention::{Grads, Operands, Plan, Wants};
 use crate::ops::join::PadMode;
+use crate::snippet::Filled;
 use crate::{DType, Result, Tensor};
 
 /// Kernels for one kind of device.
@@ -82,6 +83,9 @@ struct Call {
     mask: Tensor,
     params: [u32; 32],
     constants: Vec<(&'static str, f64)>,
+    /// Texts of the user.
+    visible: Option<&'static str>,
+    score: Option<&'static str>,
     /// Widths in fours.
     d4: usize,
     dv4: usize,
@@ -124,12 +128,15 @@ impl Call {
             ("DV4", dv4 as f64),
             ("HAS_MASK", flag(operands.mask.is_some())),
             ("HAS_LISTS", flag(plan.blocks.is_some())),
+            ("HAS_SCORE", flag(operands.score.is_some())),
             ("HAS_SOFTCAP", flag(plan.softcap.is_some())),
             ("HAS_BIAS", flag(operands.bias.is_some())),
             ("HAS_RELATIVE", flag(operands.relative.is_some())),
             ("HAS_DROPOUT", flag(plan.dropout.is_some())),
         ];
-        Ok(Call { op, query, key, value, aux, mask, params: words, constants, d4, dv4 })
+        let visible = operands.visible.as_ref().map(|code| code.text);
+        let score = operands.score.as_ref().map(|score| score.text);
+        Ok(Call { op, query, key, value, aux, mask, params: words, constants, visible, score, d4, dv4 })
     }
 
     fn gpu(&self) -> Result<&Gpu> {
@@ -157,7 +164,7 @@ impl Call {
         all.extend_from_slice(bind);
         let params = bytemuck::cast_slice(&self.params);
         gpu_of(op, &self.query)?.run(Launch {
-            kernel,
+            kernel: Filled { kernel, visible: self.visible, score: self.score }.name(),
             elems: &elems,
             constants: &constants,
             bind: &all,

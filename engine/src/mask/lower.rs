@@ -1,10 +1,11 @@
 //! From terms to the words that kernels read.
 
-use super::words::{BAND, BITS, BLOCK, INTERVALS, KEY_LENGTHS, QUERY_LENGTHS, SEGMENTS, TERM, Words};
+use super::words::{BAND, BITS, BLOCK, CODE, INTERVALS, KEY_LENGTHS, QUERY_LENGTHS, SEGMENTS, TERM, Words};
 use super::{Mask, Pairs, Term};
 use crate::cpu::parallel::fill_rows;
 use crate::device::Kind;
 use crate::kernels::attention::pack_bits;
+use crate::snippet::VisibleCode;
 use crate::sparse::words::LISTS;
 use crate::sparse::{BlockIndex, BlockLayout};
 use crate::{Device, Error, Result, Tensor};
@@ -48,9 +49,14 @@ impl Mask {
 }
 
 /// The words of a CPU tensor made by [`Mask::lowered`].
-pub(crate) fn words<'a>(op: &'static str, words: Option<&'a Tensor>, pairs: Pairs) -> Result<Words<'a>> {
+pub(crate) fn words<'a>(
+    op: &'static str,
+    words: Option<&'a Tensor>,
+    code: Option<&'a VisibleCode>,
+    pairs: Pairs,
+) -> Result<Words<'a>> {
     let words = words.map_or(Ok(&[][..]), |words| words.cpu_slice::<u32>(op))?;
-    Ok(Words { words, pairs })
+    Ok(Words { words, visible: code.map(|code| code.on_cpu(op)).transpose()?, pairs })
 }
 
 /// The list under construction: what the host knows, and then tensors of bits, whose places are known before they are.
@@ -70,11 +76,12 @@ fn lower(
     let count = terms.len() + usize::from(lists.is_some());
     let mut list = List { words: vec![0; 1 + TERM * count], bits: Vec::new(), end: 0 };
     list.words[0] = count as u32;
-    // Bits last: they may come from the device.
+    // Bits late: they may come from the device. A function of the user last: it may cost most.
     let late = |term: &Term| matches!(term, Term::Bits { .. });
-    let order = terms.iter().filter(|t| !late(t)).chain(terms.iter().filter(|t| late(t)));
+    let mut order: Vec<&Term> = terms.iter().collect();
+    order.sort_by_key(|term| (matches!(term, Term::Code { .. }), late(term)));
     let first = usize::from(lists.is_some());
-    for (index, term) in order.enumerate() {
+    for (index, term) in order.into_iter().enumerate() {
         if late(term) && list.bits.is_empty() {
             list.end = list.words.len();
         }
@@ -152,6 +159,7 @@ impl List {
                 [SEGMENTS, q, q_stride, k, k_stride, 0, 0, 0]
             }
             Term::Intervals { low, high, times, shift } => self.intervals(low, high, times.as_ref(), *shift, pairs)?,
+            Term::Code { shift, .. } => [CODE, word(*shift), 0, 0, 0, 0, 0, 0],
             Term::Bits { seen, rows, columns } => self.bits(op, seen, pairs, [*rows, *columns], device)?,
         })
     }

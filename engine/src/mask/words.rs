@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::Pairs;
+use crate::snippet::Visible;
 
 /// `[kind, lengths, stride]`.
 pub(super) const KEY_LENGTHS: u32 = 0;
@@ -21,6 +22,8 @@ pub(super) const SEGMENTS: u32 = 3;
 pub(super) const INTERVALS: u32 = 4;
 /// `[kind, bits, batch stride, head stride, row stride, queries a row, keys a bit]`; summary of 32 x 32 bits: 0 none, 1 some, 2 all.
 pub(super) const BITS: u32 = 5;
+/// `[kind, shift]`: what a function of the user says.
+pub(super) const CODE: u32 = 7;
 /// Words of a term.
 pub(super) const TERM: usize = 8;
 /// Numbers of one summary.
@@ -55,6 +58,8 @@ impl Tile {
 #[derive(Clone, Copy)]
 pub(crate) struct Words<'a> {
     pub words: &'a [u32],
+    /// Of the term that is a function of the user.
+    pub visible: Option<&'a Visible>,
     pub pairs: Pairs,
 }
 
@@ -121,6 +126,13 @@ impl<'a> Words<'a> {
                     |j: usize| i64::from(pairs[2 * j] as i32) <= time && time < i64::from(pairs[2 * j + 1] as i32);
                 row.iter_mut().zip(keys.clone()).for_each(|(x, j)| *x = if sees(j) { *x } else { hidden });
             }
+            CODE => {
+                let Some(visible) = self.visible else { return };
+                let q = (i as i64 + i64::from(a as i32)) as usize;
+                row.iter_mut()
+                    .zip(keys.clone())
+                    .for_each(|(x, j)| *x = if visible(q, j, head, batch) { *x } else { hidden });
+            }
             _ => {
                 let bits = of(b) + head * c as usize + i / e as usize * d as usize;
                 row.iter_mut()
@@ -183,6 +195,7 @@ impl<'a> Words<'a> {
                 let end = self.signed_extremes(a, pairs + 2, 4, keys);
                 Tile::of(time.1 < start.0 || time.0 >= end.1, start.1 <= time.0 && time.1 < end.0)
             }
+            CODE => Tile::Partial,
             _ => self.bits_tile(term, batch, head, queries, keys),
         }
     }

@@ -195,8 +195,8 @@ impl BlockIndex {
         Ok([self.by_query.to_device(device)?, self.by_key.to_device(device)?])
     }
 
-    /// Errs if the index is not one for these pairs.
-    pub(crate) fn check(&self, op: &'static str, pairs: Pairs, key_heads: usize) -> Result<()> {
+    /// Errs if the index is not one for these pairs, or its mask and the other do not fit.
+    pub(crate) fn check(&self, op: &'static str, outer: &Mask, pairs: Pairs, key_heads: usize) -> Result<()> {
         let layout = self.layout;
         if (layout.queries, layout.keys) != (pairs.queries, pairs.keys) {
             let of = format!("{} queries and {} keys", layout.queries, layout.keys);
@@ -209,7 +209,7 @@ impl BlockIndex {
             return Err(Error::shape(op, message));
         }
         check_heads(op, layout, pairs.batch, pairs.heads)?;
-        self.mask.check(op, pairs)
+        self.mask.clone().and(outer.clone()).check(op, pairs)
     }
 }
 

@@ -23,6 +23,7 @@ mod profile;
 mod random;
 mod reduce;
 mod scan;
+mod snippet;
 mod softmax;
 mod sort;
 mod sparse;

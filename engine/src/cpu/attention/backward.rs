@@ -193,7 +193,7 @@ impl<T: Float> Backward<'_, T> {
             );
         }
         self.bias(block, keys, head, part, grads);
-        if plan.softcap.is_some() {
+        if plan.softcap.is_some() || context.score.is_some() {
             grads.iter_mut().zip(&*slopes).for_each(|(d, &slope)| *d = *d * slope);
         }
         let grads = Matrix::dense(grads, columns);

@@ -11,6 +11,7 @@ use crate::kernels::attention as kernels;
 use crate::layout::Dims;
 use crate::mask::Pairs;
 use crate::ops::rows::{narrowed, wide};
+use crate::snippet::{ScoreModifier, VisibleCode};
 use crate::sparse::{BlockIndex, BlockLayout};
 use crate::{Result, Tensor};
 
@@ -67,6 +68,9 @@ pub(crate) struct Operands {
     pub sinks: Option<Tensor>,
     /// [`Mask::lowered`](crate::Mask), with lists [`BlockIndex::lowered`].
     pub mask: Option<Tensor>,
+    /// The mask's function of the user.
+    pub visible: Option<VisibleCode>,
+    pub score: Option<ScoreModifier>,
 }
 
 impl Operands {
@@ -80,7 +84,7 @@ impl Operands {
             bias: some(&self.bias)?,
             relative: some(&self.relative)?,
             sinks: some(&self.sinks)?,
-            mask: self.mask.clone(),
+            ..self.clone()
         })
     }
 }
@@ -132,7 +136,7 @@ fn attend(
 ) -> Result<Tensor> {
     let mut plan = check(op, query, key, value, options)?;
     if let Some(index) = index {
-        index.check(op, plan.pairs, plan.key_heads)?;
+        index.check(op, &options.mask, plan.pairs, plan.key_heads)?;
         plan.blocks = Some(index.layout());
     }
     let Pairs { batch, heads, queries, keys } = plan.pairs;
@@ -157,6 +161,8 @@ fn attend(
             None => options.mask.lowered(op, plan.pairs, query.device())?,
             Some(index) => Some(index.lowered(op, &options.mask, plan.pairs, query.device())?),
         },
+        visible: options.mask.code().or_else(|| index.and_then(|index| index.mask().code())).cloned(),
+        score: options.score.clone(),
     };
     let dtype = query.dtype();
     let (out, log_sums) = match query.device().kind() {
