@@ -42,7 +42,7 @@ pub use ops::linear_attention::LinearAttention;
 pub use ops::matmul::Epilogue;
 pub use profile::{Profile, ProfileRow, Rates};
 pub use snippet::ScoreModifier;
-pub use sparse::{BlockIndex, BlockLayout, BlockLists};
+pub use sparse::{BlockIndex, BlockLayout, BlockLists, KeyIndex, SparseIndex};
 pub use storage::Element;
 pub use tensor::Tensor;
 pub use wgpu;

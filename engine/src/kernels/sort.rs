@@ -5,10 +5,39 @@ use crate::device::gpu::{Bind, Launch};
 use crate::{DType, Dims, Result, Tensor};
 
 /// Keys that are sorted by counting; longer rows are merged from such runs.
-const TILE: usize = 256;
+pub(crate) const TILE: usize = 256;
 
 /// For each row of `[rows, n]`, the indices of its first `k` elements in order, `[rows, k]`.
 pub(crate) fn order(op: &'static str, x: &Tensor, n: usize, k: usize, descending: bool) -> Result<Tensor> {
+    let keys = keys(op, x, descending)?;
+    let (_, order) = sort_keys(op, &keys, n, k)?;
+    Ok(order)
+}
+
+/// For each row of `[rows, n]`, its first `k` keys in order and their places, in ascending order of the places: both `[rows, k]`. `k` is
+/// not 0.
+pub(crate) fn select(op: &'static str, x: &Tensor, n: usize, k: usize, descending: bool) -> Result<(Tensor, Tensor)> {
+    let keys = keys(op, x, descending)?;
+    let rows = x.elements() / n;
+    let make = || Tensor::gpu_uninit(op, Dims::new(op, &[rows, k])?, DType::U32, x.device());
+    let (picked, places) = (make()?, make()?);
+    gpu_of(op, x)?.run(Launch {
+        kernel: "sort/select",
+        elems: &[],
+        constants: &[],
+        bind: &[
+            Bind::Read(keys.gpu_buffer(op)?),
+            Bind::Write(picked.gpu_buffer(op)?),
+            Bind::Write(places.gpu_buffer(op)?),
+        ],
+        params: bytemuck::cast_slice(&[size(op, rows)?, size(op, n)?, size(op, k)?]),
+        groups: rows as u64,
+    })?;
+    Ok((picked, places))
+}
+
+/// A u32 for each element that orders as the elements do.
+fn keys(op: &'static str, x: &Tensor, descending: bool) -> Result<Tensor> {
     let keys = Tensor::gpu_uninit(op, x.dims(), DType::U32, x.device())?;
     let kind = match x.dtype() {
         DType::I32 => 1.0,
@@ -23,8 +52,7 @@ pub(crate) fn order(op: &'static str, x: &Tensor, n: usize, k: usize, descending
         params: bytemuck::cast_slice(&[size(op, x.elements())?, size(op, x.layout().offset)?]),
         groups: groups(x.elements()),
     })?;
-    let (_, order) = sort_keys(op, &keys, n, k)?;
-    Ok(order)
+    Ok(keys)
 }
 
 /// Sorts rows of `n` u32 keys: the first `k` keys of each row, and their indices. `[rows, n]` gives `[rows, k]`.

@@ -6,8 +6,6 @@ use crate::cpu::parallel::fill_rows;
 use crate::device::Kind;
 use crate::kernels::attention::pack_bits;
 use crate::snippet::VisibleCode;
-use crate::sparse::words::LISTS;
-use crate::sparse::{BlockIndex, BlockLayout};
 use crate::{Device, Error, Result, Tensor};
 
 /// A mask made ready for one attention.
@@ -35,16 +33,17 @@ impl Mask {
         Ok(Some(words))
     }
 
-    /// The words of the mask behind lists of blocks; `whole` says that full blocks need no test. The terms must fit.
+    /// The words of the mask behind the lists of an index: its first term, with the places of the lists filled in at these words of it. The
+    /// terms must fit.
     pub(crate) fn with_lists(
         &self,
         op: &'static str,
-        index: &BlockIndex,
-        whole: bool,
+        header: [u32; TERM],
+        lists: &[(usize, Tensor)],
         pairs: Pairs,
         device: &Device,
     ) -> Result<Tensor> {
-        lower(op, &self.terms, Some((index, whole)), pairs, device)
+        lower(op, &self.terms, Some((header, lists)), pairs, device)
     }
 }
 
@@ -69,19 +68,19 @@ struct List {
 fn lower(
     op: &'static str,
     terms: &[Term],
-    lists: Option<(&BlockIndex, bool)>,
+    index: Option<([u32; TERM], &[(usize, Tensor)])>,
     pairs: Pairs,
     device: &Device,
 ) -> Result<Tensor> {
-    let count = terms.len() + usize::from(lists.is_some());
+    let count = terms.len() + usize::from(index.is_some());
     let mut list = List { words: vec![0; 1 + TERM * count], bits: Vec::new(), end: 0 };
     list.words[0] = count as u32;
     // Bits late: they may come from the device. A function of the user last: it may cost most.
     let late = |term: &Term| matches!(term, Term::Bits { .. });
     let mut order: Vec<&Term> = terms.iter().collect();
     order.sort_by_key(|term| (matches!(term, Term::Code { .. }), late(term)));
-    let first = usize::from(lists.is_some());
-    for (index, term) in order.into_iter().enumerate() {
+    let first = usize::from(index.is_some());
+    for (place, term) in order.into_iter().enumerate() {
         if late(term) && list.bits.is_empty() {
             list.end = list.words.len();
         }
@@ -89,12 +88,19 @@ fn lower(
         if list.words.len().max(list.end) > 1 << 30 {
             return Err(Error::shape(op, format!("a mask of {} words is too large", list.end)));
         }
-        list.words[1 + TERM * (first + index)..][..TERM].copy_from_slice(&numbers);
+        list.words[1 + TERM * (first + place)..][..TERM].copy_from_slice(&numbers);
     }
-    if let Some((index, whole)) = lists {
+    if let Some((mut header, lists)) = index {
         list.end = list.end.max(list.words.len());
-        let numbers = list.blocks(op, index, whole, device)?;
-        list.words[1..][..TERM].copy_from_slice(&numbers);
+        for (word, tensor) in lists {
+            header[*word] = list.end as u32;
+            list.end += tensor.elements();
+            list.bits.push(tensor.clone());
+        }
+        if list.end > 1 << 30 {
+            return Err(Error::shape(op, format!("a mask and lists of {} words are too large", list.end)));
+        }
+        list.words[1..][..TERM].copy_from_slice(&header);
     }
     let length = list.words.len();
     let known = Tensor::from_vec(list.words, &[length], device)?;
@@ -114,21 +120,6 @@ impl List {
             stride = self.words.len() - start;
         }
         [place as u32, if values.len() > length { stride as u32 } else { 0 }]
-    }
-
-    /// The lists of blocks, and what stands of them in the first term.
-    fn blocks(&mut self, op: &'static str, index: &BlockIndex, whole: bool, device: &Device) -> Result<[u32; TERM]> {
-        let BlockLayout { batch, heads, query_block, key_block, .. } = index.layout();
-        let mut numbers = [LISTS, 0, 0, batch as u32, heads as u32, query_block as u32, key_block as u32, whole.into()];
-        for (place, words) in numbers[1..].iter_mut().zip(index.lists(device)?) {
-            *place = self.end as u32;
-            self.end += words.elements();
-            self.bits.push(words);
-        }
-        if self.end > 1 << 30 {
-            return Err(Error::shape(op, format!("a mask and lists of {} words are too large", self.end)));
-        }
-        Ok(numbers)
     }
 
     fn lengths(&mut self, lengths: &[usize]) -> [u32; 2] {

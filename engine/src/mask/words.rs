@@ -69,7 +69,7 @@ impl<'a> Words<'a> {
     fn terms(self) -> impl Iterator<Item = Term> + 'a {
         let count = self.words.first().map_or(0, |&n| n as usize);
         let (terms, _) = self.words.get(1..).unwrap_or_default().as_chunks::<TERM>();
-        terms.iter().take(count).skip(usize::from(self.lists().is_some())).copied()
+        terms.iter().take(count).skip(usize::from(self.index().is_some())).copied()
     }
 
     fn at(self, start: u32, index: usize) -> u32 {

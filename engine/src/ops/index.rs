@@ -71,6 +71,7 @@ impl Positions {
 }
 
 /// Entries sorted by row.
+#[derive(Debug)]
 pub(crate) struct Groups {
     /// Numbers of the entries; those of one row stand together, in their order.
     pub order: Tensor,
@@ -113,7 +114,7 @@ fn invert(op: &'static str, slots: &Tensor, rows: usize) -> Result<Tensor> {
 }
 
 /// Sorts entries by the row they go to.
-fn group(op: &'static str, slots: &Tensor, rows: usize) -> Result<Groups> {
+pub(crate) fn group(op: &'static str, slots: &Tensor, rows: usize) -> Result<Groups> {
     match slots.device().kind() {
         Kind::Cpu(_) => cpu::group(op, slots, rows),
         Kind::Gpu(_) => kernels::group(op, slots, rows),

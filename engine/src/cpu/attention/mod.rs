@@ -2,6 +2,7 @@
 
 mod backward;
 mod forward;
+mod gather;
 mod product;
 
 use std::ops::Range;
@@ -23,6 +24,8 @@ const COLUMNS: usize = 256;
 /// The result [batch, heads, queries, value_dim], and the logarithms of the sums [batch, heads, queries].
 pub(crate) fn forward(op: &'static str, operands: &Operands, plan: &Plan) -> Result<(Tensor, Tensor)> {
     match operands.query.dtype() {
+        DType::F64 if plan.by_lists => gather::forward::<f64>(op, operands, plan),
+        _ if plan.by_lists => gather::forward::<f32>(op, operands, plan),
         DType::F64 => forward::run::<f64>(op, operands, plan),
         _ => forward::run::<f32>(op, operands, plan),
     }
@@ -39,9 +42,12 @@ pub(crate) fn backward(
     wants: Wants,
 ) -> Result<(Grads, Tensor)> {
     let d_out = readable(d_out)?;
+    let results = [out, log_sums, &d_out];
     match out.dtype() {
-        DType::F64 => backward::run::<f64>(op, operands, plan, [out, log_sums, &d_out], wants),
-        _ => backward::run::<f32>(op, operands, plan, [out, log_sums, &d_out], wants),
+        DType::F64 if plan.by_lists => gather::backward::<f64>(op, operands, plan, results, wants),
+        _ if plan.by_lists => gather::backward::<f32>(op, operands, plan, results, wants),
+        DType::F64 => backward::run::<f64>(op, operands, plan, results, wants),
+        _ => backward::run::<f32>(op, operands, plan, results, wants),
     }
 }
 
@@ -176,6 +182,11 @@ impl<'a, T: Float> Context<'a, T> {
             f(place, if words[element % 4] < dropout.threshold { T::zero() } else { scale });
         }
     }
+}
+
+/// Pieces of a range, of at most `size` each.
+fn pieces(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> {
+    range.clone().step_by(size).map(move |start| start..range.end.min(start + size))
 }
 
 /// Of non-negative strides that products can take: as it is, or a copy where a row is not dense.

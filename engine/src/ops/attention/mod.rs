@@ -12,7 +12,7 @@ use crate::layout::Dims;
 use crate::mask::Pairs;
 use crate::ops::rows::{narrowed, wide};
 use crate::snippet::{ScoreModifier, VisibleCode};
-use crate::sparse::{BlockIndex, BlockLayout};
+use crate::sparse::{BlockLayout, SparseIndex};
 use crate::{Result, Tensor};
 
 pub use options::AttentionOptions;
@@ -42,6 +42,8 @@ pub(crate) struct Plan {
     pub dropout: Option<Dropout>,
     /// Of the lists of blocks, if there are any.
     pub blocks: Option<BlockLayout>,
+    /// Whether each query has a list of keys.
+    pub by_lists: bool,
 }
 
 impl Plan {
@@ -66,7 +68,7 @@ pub(crate) struct Operands {
     pub relative: Option<Tensor>,
     /// [heads].
     pub sinks: Option<Tensor>,
-    /// [`Mask::lowered`](crate::Mask), with lists [`BlockIndex::lowered`].
+    /// [`Mask::lowered`](crate::Mask), with lists [`SparseIndex::lowered`].
     pub mask: Option<Tensor>,
     /// The mask's function of the user.
     pub visible: Option<VisibleCode>,
@@ -115,12 +117,12 @@ pub(crate) fn attention(query: &Tensor, key: &Tensor, value: &Tensor, options: &
     attend("attention", query, key, value, None, options)
 }
 
-/// [`attention`] within the blocks that are listed.
+/// [`attention`] within what is listed.
 pub(crate) fn sparse_attention(
     query: &Tensor,
     key: &Tensor,
     value: &Tensor,
-    index: &BlockIndex,
+    index: SparseIndex,
     options: &AttentionOptions,
 ) -> Result<Tensor> {
     attend("sparse_attention", query, key, value, Some(index), options)
@@ -131,13 +133,14 @@ fn attend(
     query: &Tensor,
     key: &Tensor,
     value: &Tensor,
-    index: Option<&BlockIndex>,
+    index: Option<SparseIndex>,
     options: &AttentionOptions,
 ) -> Result<Tensor> {
     let mut plan = check(op, query, key, value, options)?;
     if let Some(index) = index {
         index.check(op, &options.mask, plan.pairs, plan.key_heads)?;
-        plan.blocks = Some(index.layout());
+        plan.blocks = if let SparseIndex::Blocks(index) = index { Some(index.layout()) } else { None };
+        plan.by_lists = matches!(index, SparseIndex::Keys(_));
     }
     let Pairs { batch, heads, queries, keys } = plan.pairs;
     let empty = batch * heads * queries * keys * plan.head_dim * plan.value_dim == 0;
@@ -161,7 +164,7 @@ fn attend(
             None => options.mask.lowered(op, plan.pairs, query.device())?,
             Some(index) => Some(index.lowered(op, &options.mask, plan.pairs, query.device())?),
         },
-        visible: options.mask.code().or_else(|| index.and_then(|index| index.mask().code())).cloned(),
+        visible: options.mask.code().or_else(|| index.as_ref().and_then(SparseIndex::code)).cloned(),
         score: options.score.clone(),
     };
     let dtype = query.dtype();

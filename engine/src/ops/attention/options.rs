@@ -88,5 +88,15 @@ pub(super) fn check(
     if !(0.0..=1.0).contains(&options.dropout) {
         return Err(Error::argument(op, format!("dropout {} is not between 0 and 1", options.dropout)));
     }
-    Ok(Plan { pairs, key_heads, head_dim, value_dim, scale, softcap: options.softcap, dropout: None, blocks: None })
+    Ok(Plan {
+        pairs,
+        key_heads,
+        head_dim,
+        value_dim,
+        scale,
+        softcap: options.softcap,
+        dropout: None,
+        blocks: None,
+        by_lists: false,
+    })
 }

@@ -8,7 +8,7 @@ use crate::layout::Dims;
 use crate::mask::Pairs;
 use crate::ops::view::reshape_to;
 use crate::snippet::{Score, ScoreModifier};
-use crate::sparse::BlockIndex;
+use crate::sparse::SparseIndex;
 use crate::{DType, Device, Result, Tensor};
 
 /// [`Tensor::attention`] from primitive operations.
@@ -38,13 +38,14 @@ pub fn attention(query: &Tensor, key: &Tensor, value: &Tensor, options: &Attenti
 ///
 /// # Errors
 /// As [`Tensor::sparse_attention`].
-pub fn sparse_attention(
+pub fn sparse_attention<'a>(
     query: &Tensor,
     key: &Tensor,
     value: &Tensor,
-    index: &BlockIndex,
+    index: impl Into<SparseIndex<'a>>,
     options: &AttentionOptions,
 ) -> Result<Tensor> {
+    let index = index.into();
     let plan = check("sparse_attention", query, key, value, options)?;
     index.check("sparse_attention", &options.mask, plan.pairs, plan.key_heads)?;
     let mask = options.mask.clone().and(index.to_mask(plan.pairs.heads)?);
