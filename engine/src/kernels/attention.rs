@@ -140,7 +140,7 @@ impl Call {
         let constants = vec![
             ("D4", d4 as f64),
             ("DV4", dv4 as f64),
-            ("HAS_MASK", flag(operands.mask.is_some())),
+            ("HAS_MASK", flag(plan.masked)),
             ("HAS_LISTS", flag(plan.blocks.is_some() || plan.by_lists)),
             ("HAS_SCORE", flag(operands.score.is_some())),
             ("HAS_SOFTCAP", flag(plan.softcap.is_some())),

@@ -41,6 +41,7 @@ impl Term {
                 Err(Error::argument(op, format!("a mask in WGSL at position {shift}, expected none before 0")))
             }
             Term::Code { .. } => Ok(()),
+            Term::Keys(index) => index.check(op, pairs, heads),
             Term::Bits { seen, rows, columns } => {
                 seen.expect_dtype(op, DType::Bool, "a bool mask, true where a query may see a key")?;
                 if *rows == 0 || *columns == 0 {

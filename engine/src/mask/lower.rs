@@ -1,11 +1,12 @@
 //! From terms to the words that kernels read.
 
-use super::words::{BAND, BITS, BLOCK, CODE, INTERVALS, KEY_LENGTHS, QUERY_LENGTHS, SEGMENTS, TERM, Words};
+use super::words::{BAND, BITS, BLOCK, CODE, INTERVALS, KEY_LENGTHS, KEYS, QUERY_LENGTHS, SEGMENTS, TERM, Words};
 use super::{Mask, Pairs, Term};
 use crate::cpu::parallel::fill_rows;
 use crate::device::Kind;
 use crate::kernels::attention::pack_bits;
 use crate::snippet::VisibleCode;
+use crate::sparse::KeyIndex;
 use crate::{Device, Error, Result, Tensor};
 
 /// A mask made ready for one attention.
@@ -75,8 +76,8 @@ fn lower(
     let count = terms.len() + usize::from(index.is_some());
     let mut list = List { words: vec![0; 1 + TERM * count], bits: Vec::new(), end: 0 };
     list.words[0] = count as u32;
-    // Bits late: they may come from the device. A function of the user last: it may cost most.
-    let late = |term: &Term| matches!(term, Term::Bits { .. });
+    // Bits and lists late: they may come from the device. A function of the user last: it may cost most.
+    let late = |term: &Term| matches!(term, Term::Bits { .. } | Term::Keys(_));
     let mut order: Vec<&Term> = terms.iter().collect();
     order.sort_by_key(|term| (matches!(term, Term::Code { .. }), late(term)));
     let first = usize::from(index.is_some());
@@ -150,6 +151,7 @@ impl List {
                 [SEGMENTS, q, q_stride, k, k_stride, 0, 0, 0]
             }
             Term::Intervals { low, high, times, shift } => self.intervals(low, high, times.as_ref(), *shift, pairs)?,
+            Term::Keys(index) => self.keys(index, device)?,
             Term::Code { shift, .. } => [CODE, word(*shift), 0, 0, 0, 0, 0, 0],
             Term::Bits { seen, rows, columns } => self.bits(op, seen, pairs, [*rows, *columns], device)?,
         })
@@ -197,6 +199,16 @@ impl List {
             }
         };
         Ok([INTERVALS, place, batch_stride, head_stride, times, last, 0, 0])
+    }
+
+    /// Lists of keys, which may come from the device.
+    fn keys(&mut self, index: &KeyIndex, device: &Device) -> Result<[u32; TERM]> {
+        let &[batch, heads, _, k] = index.sizes();
+        let lists = index.lists().to_device(device)?.reshape(&[-1])?;
+        let place = self.end as u32;
+        self.end += lists.elements();
+        self.bits.push(lists);
+        Ok([KEYS, place, k as u32, batch as u32, heads as u32, 0, 0, 0])
     }
 
     /// Bits of a bool tensor, a matrix of blocks of `rows` queries and `columns` keys for each batch element and head that has its own.

@@ -14,6 +14,7 @@ use crate::{Device, Result, Tensor};
 use lower::Lowered;
 
 use crate::snippet::VisibleCode;
+use crate::sparse::KeyIndex;
 
 /// Which keys a query may see in attention: a conjunction of terms, each true for some pairs of query `i` and key `j`.
 ///
@@ -58,6 +59,8 @@ enum Term {
     Segments { queries: Tensor, keys: Tensor },
     /// `low[b, h, j] <= t < high[b, h, j]`, where `t` is `times[b, i]`, or `i + shift`.
     Intervals { low: Tensor, high: Tensor, times: Option<Tensor>, shift: i64 },
+    /// `j` is in the list of query `i`.
+    Keys(KeyIndex),
     /// What a function of the user says of `i + shift`.
     Code { code: VisibleCode, shift: i64 },
     /// `seen[b, h, i / rows, j / columns]`.
@@ -144,6 +147,12 @@ impl Mask {
     /// queries, blocks of keys], where the last blocks may be cut.
     pub fn blocks(seen: &Tensor, query_block: usize, key_block: usize) -> Self {
         Mask::of(Term::Bits { seen: seen.detach(), rows: query_block, columns: key_block })
+    }
+
+    /// A query sees the keys of its list. Where the lists of neighbours have much in common, a [`BlockIndex`](crate::BlockIndex) of this mask is
+    /// faster than attention by the lists themselves.
+    pub fn keys(index: &KeyIndex) -> Self {
+        Mask::of(Term::Keys(index.clone()))
     }
 
     /// Any mask, in WGSL of one's own: FlexAttention's `mask_mod` (Dong et al., 2024). The text has a function

@@ -24,6 +24,8 @@ pub(super) const INTERVALS: u32 = 4;
 pub(super) const BITS: u32 = 5;
 /// `[kind, shift]`: what a function of the user says.
 pub(super) const CODE: u32 = 7;
+/// `[kind, lists, k, batches, heads]`: ascending, padding behind.
+pub(super) const KEYS: u32 = 9;
 /// Words of a term.
 pub(super) const TERM: usize = 8;
 /// Numbers of one summary.
@@ -126,6 +128,15 @@ impl<'a> Words<'a> {
                     |j: usize| i64::from(pairs[2 * j] as i32) <= time && time < i64::from(pairs[2 * j + 1] as i32);
                 row.iter_mut().zip(keys.clone()).for_each(|(x, j)| *x = if sees(j) { *x } else { hidden });
             }
+            KEYS => {
+                let list = self.key_list(a, b, batch, head, [c, d], i);
+                let mut listed = list[list.partition_point(|&key| (key as usize) < keys.start)..].iter().peekable();
+                for (x, j) in row.iter_mut().zip(keys.clone()) {
+                    if listed.next_if(|&&key| key as usize == j).is_none() {
+                        *x = hidden;
+                    }
+                }
+            }
             CODE => {
                 let Some(visible) = self.visible else { return };
                 let q = (i as i64 + i64::from(a as i32)) as usize;
@@ -140,6 +151,12 @@ impl<'a> Words<'a> {
                     .for_each(|(x, j)| *x = if self.bit(a, bits, j / f as usize) { *x } else { hidden });
             }
         }
+    }
+
+    /// The keys of a query, and padding.
+    fn key_list(self, lists: u32, k: u32, batch: usize, head: usize, own: [u32; 2], i: usize) -> &'a [u32] {
+        let row = self.matrix(batch, head, own) * self.pairs.queries + i;
+        &self.words[lists as usize + row * k as usize..][..k as usize]
     }
 
     fn bit(self, bits: u32, row: usize, column: usize) -> bool {
@@ -194,6 +211,15 @@ impl<'a> Words<'a> {
                 let start = self.signed_extremes(a, pairs, 4, keys);
                 let end = self.signed_extremes(a, pairs + 2, 4, keys);
                 Tile::of(time.1 < start.0 || time.0 >= end.1, start.1 <= time.0 && time.1 < end.0)
+            }
+            KEYS => {
+                let inside = |i| {
+                    let list = self.key_list(a, b, batch, head, [c, d], i);
+                    let below = |end: usize| list.partition_point(|&key| (key as usize) < end);
+                    below(keys.end) - below(keys.start)
+                };
+                let count: usize = queries.clone().map(inside).sum();
+                Tile::of(count == 0, count == queries.len() * keys.len())
             }
             CODE => Tile::Partial,
             _ => self.bits_tile(term, batch, head, queries, keys),

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::{Lowered, check_heads};
+use super::Lowered;
 use crate::mask::{Mask, Pairs};
 use crate::ops::index::{Groups, group};
 use crate::{DType, Device, Error, Result, Tensor};
@@ -33,9 +33,8 @@ impl KeyIndex {
     /// If a list is not ascending or names a key that is not below `keys`, or the shape is another.
     pub fn new(lists: &Tensor, keys: usize) -> Result<Self> {
         let op = "KeyIndex::new";
-        let index = Self::unchecked(op, lists, keys)?;
-        let k = lists.shape()[3];
-        for (row, list) in index.lists.to_vec::<u32>()?.chunks(k).enumerate() {
+        let k = check_shape(op, lists, keys)?;
+        for (row, list) in lists.to_vec::<u32>()?.chunks(k).enumerate() {
             let length = list.iter().position(|&key| key == PADDING).unwrap_or(k);
             if let Some(&key) = list[..length].iter().find(|&&key| key as usize >= keys) {
                 return Err(Error::Index { op, index: i64::from(key), size: keys });
@@ -48,7 +47,7 @@ impl KeyIndex {
                 return Err(Error::argument(op, format!("list {row} has key {key} behind padding")));
             }
         }
-        Ok(index)
+        Self::ascending(op, lists, keys)
     }
 
     /// For each query, the `k` keys of the highest scores among those that `mask` lets it see, the first ones among equals. `scores` is [batch,
@@ -67,10 +66,12 @@ impl KeyIndex {
         mask.check(op, pairs)?;
         let device = scores.device();
         let mut order = scores.detach();
+        if order.dtype().is_half() {
+            order = order.cast(DType::F32)?;
+        }
         let hidden = mask.seen(pairs, device)?.map(|seen| seen.logical_not()).transpose()?;
         if let Some(hidden) = &hidden {
-            // Below every score, also of f16.
-            order = order.cast(DType::F32)?.masked_fill(hidden, f64::from(f32::MIN))?;
+            order = order.masked_fill(hidden, f64::from(f32::MIN))?;
         }
         let mut lists = order.topk_places(k.min(keys), true)?;
         if let Some(hidden) = hidden {
@@ -78,23 +79,13 @@ impl KeyIndex {
             let padding = Tensor::full(f64::from(PADDING), &[1], DType::U32, device)?;
             (lists, _) = Tensor::where_cond(&hidden, &padding, &lists)?.sort(-1, false)?;
         }
-        Self::unchecked(op, &lists, keys)
+        check_shape(op, &lists, keys)?;
+        Self::ascending(op, &lists, keys)
     }
 
-    fn unchecked(op: &'static str, lists: &Tensor, keys: usize) -> Result<Self> {
-        lists.expect_dtype(op, DType::U32, "u32 lists of keys")?;
-        let &[batch, heads, queries, k] = lists.shape() else {
-            let message = format!("lists of shape {:?}, expected [batch, heads, queries, k]", lists.shape());
-            return Err(Error::shape(op, message));
-        };
-        if lists.elements() == 0 || keys == 0 {
-            let message = format!("lists of shape {:?} of {keys} keys: there is nothing in them", lists.shape());
-            return Err(Error::argument(op, message));
-        }
-        let rows = batch * heads * keys;
-        if u32::try_from(rows.saturating_add(1)).is_err() || lists.elements() > 1 << 30 {
-            return Err(Error::argument(op, format!("lists of {batch} x {heads} x {queries} x {k} are too large")));
-        }
+    /// From lists that are as [`KeyIndex::new`] wants them.
+    fn ascending(op: &'static str, lists: &Tensor, keys: usize) -> Result<Self> {
+        let (batch, heads) = (lists.shape()[0], lists.shape()[1]);
         let lists = lists.detach().contiguous()?;
         let device = lists.device();
         // Row r of all matrices is slot r + 1, and padding is no row.
@@ -103,7 +94,7 @@ impl KeyIndex {
         let padding = Tensor::full(f64::from(PADDING), &[1], DType::U32, device)?;
         let nowhere = Tensor::zeros(&[1], DType::U32, device)?;
         let slots = Tensor::where_cond(&lists.eq(&padding)?, &nowhere, &lists.add(&first)?)?;
-        let by_key = group(op, &slots.reshape(&[-1])?.contiguous()?, rows)?;
+        let by_key = group(op, &slots.reshape(&[-1])?.contiguous()?, batch * heads * keys)?;
         Ok(KeyIndex { lists, keys, by_key: Arc::new(by_key), lowered: Arc::default() })
     }
 
@@ -112,23 +103,19 @@ impl KeyIndex {
         &self.lists
     }
 
-    /// The same visibility as a mask for dense attention with so many heads: the oracle of the tests. Waits for the device.
-    ///
-    /// # Errors
-    /// If `heads` does not fit, or the device failed since the last wait.
-    pub fn to_mask(&self, heads: usize) -> Result<Mask> {
+    /// Which keys each query lists, [batch, heads, queries, keys] for so many heads.
+    pub(crate) fn seen(&self, heads: usize) -> Result<Tensor> {
         let (&[batch, own, queries, k], keys) = (self.sizes(), self.keys);
-        check_heads("KeyIndex::to_mask", [batch, own], batch, heads)?;
         let mut seen = vec![false; batch * own * queries * keys];
         for (row, list) in self.lists.to_vec::<u32>()?.chunks(k).enumerate() {
             list.iter().filter(|&&key| key != PADDING).for_each(|&key| seen[row * keys + key as usize] = true);
         }
         let seen = Tensor::from_vec(seen, &[batch, own, queries, keys], self.lists.device())?;
-        Ok(Mask::dense(&seen.repeat_interleave(if own == 1 { 1 } else { heads / own }, 1)?))
+        seen.repeat_interleave(if own == 1 { 1 } else { heads / own }, 1)
     }
 
     pub(crate) fn sizes(&self) -> &[usize; 4] {
-        // As `unchecked` found it.
+        // Of rank 4 since it was made.
         self.lists.shape().first_chunk().unwrap_or(&[0; 4])
     }
 
@@ -155,4 +142,23 @@ impl KeyIndex {
         }
         super::check_key_heads(op, [batch, heads], pairs, key_heads)
     }
+}
+
+/// The length of the lists, if they are u32 [batch, heads, queries, k] and there is something in them.
+fn check_shape(op: &'static str, lists: &Tensor, keys: usize) -> Result<usize> {
+    lists.expect_dtype(op, DType::U32, "u32 lists of keys")?;
+    let &[batch, heads, queries, k] = lists.shape() else {
+        let message = format!("lists of shape {:?}, expected [batch, heads, queries, k]", lists.shape());
+        return Err(Error::shape(op, message));
+    };
+    if lists.elements() == 0 || keys == 0 {
+        let message = format!("lists of shape {:?} of {keys} keys: there is nothing in them", lists.shape());
+        return Err(Error::argument(op, message));
+    }
+    let rows = [batch, heads, keys].iter().try_fold(1u32, |n, &x| n.checked_mul(u32::try_from(x).ok()?));
+    if rows.is_none_or(|rows| rows == u32::MAX) || lists.elements() > 1 << 30 {
+        let message = format!("lists of {batch} x {heads} x {queries} x {k} of {keys} keys are too large");
+        return Err(Error::argument(op, message));
+    }
+    Ok(k)
 }

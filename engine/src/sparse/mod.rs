@@ -10,7 +10,6 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use crate::mask::{Mask, Pairs};
-use crate::snippet::VisibleCode;
 use crate::{DType, Device, Error, Result, Tensor};
 
 pub use keys::KeyIndex;
@@ -162,14 +161,14 @@ impl SparseIndex<'_> {
     pub(crate) fn to_mask(self, heads: usize) -> Result<Mask> {
         match self {
             SparseIndex::Blocks(index) => index.to_mask(heads),
-            SparseIndex::Keys(index) => index.to_mask(heads),
+            SparseIndex::Keys(index) => Ok(Mask::keys(index)),
         }
     }
 
-    /// What the index's own mask calls.
-    pub(crate) fn code(&self) -> Option<&VisibleCode> {
+    /// The index's own mask.
+    pub(crate) fn mask(&self) -> Option<&Mask> {
         match self {
-            SparseIndex::Blocks(index) => index.mask.code(),
+            SparseIndex::Blocks(index) => Some(&index.mask),
             SparseIndex::Keys(_) => None,
         }
     }

@@ -11,6 +11,7 @@ mod faults;
 mod index;
 mod io;
 mod join;
+mod key_lists;
 mod linear_attention;
 mod mask;
 mod matmul;

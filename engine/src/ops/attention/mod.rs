@@ -9,7 +9,7 @@ use crate::cpu::attention as cpu;
 use crate::device::{Kind, RngState};
 use crate::kernels::attention as kernels;
 use crate::layout::Dims;
-use crate::mask::Pairs;
+use crate::mask::{Mask, Pairs};
 use crate::ops::rows::{narrowed, wide};
 use crate::snippet::{ScoreModifier, VisibleCode};
 use crate::sparse::{BlockLayout, SparseIndex};
@@ -42,6 +42,8 @@ pub(crate) struct Plan {
     pub dropout: Option<Dropout>,
     /// Of the lists of blocks, if there are any.
     pub blocks: Option<BlockLayout>,
+    /// Whether a mask hides pairs.
+    pub masked: bool,
     /// Whether each query has a list of keys.
     pub by_lists: bool,
 }
@@ -137,6 +139,8 @@ fn attend(
     options: &AttentionOptions,
 ) -> Result<Tensor> {
     let mut plan = check(op, query, key, value, options)?;
+    let masks = || std::iter::once(&options.mask).chain(index.as_ref().and_then(SparseIndex::mask));
+    plan.masked = masks().any(|mask| !mask.is_all());
     if let Some(index) = index {
         index.check(op, &options.mask, plan.pairs, plan.key_heads)?;
         plan.blocks = if let SparseIndex::Blocks(index) = index { Some(index.layout()) } else { None };
@@ -164,7 +168,7 @@ fn attend(
             None => options.mask.lowered(op, plan.pairs, query.device())?,
             Some(index) => Some(index.lowered(op, &options.mask, plan.pairs, query.device())?),
         },
-        visible: options.mask.code().or_else(|| index.as_ref().and_then(SparseIndex::code)).cloned(),
+        visible: masks().find_map(Mask::code).cloned(),
         score: options.score.clone(),
     };
     let dtype = query.dtype();

@@ -97,6 +97,7 @@ pub(super) fn check(
         softcap: options.softcap,
         dropout: None,
         blocks: None,
+        masked: false,
         by_lists: false,
     })
 }
