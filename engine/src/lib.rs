@@ -1,6 +1,7 @@
 //! A tensor engine with its own autograd and its own handwritten WGSL kernels.
 
 pub mod autograd;
+mod cache;
 mod cpu;
 mod device;
 mod dtype;
@@ -14,6 +15,7 @@ mod meter;
 pub mod nn;
 mod ops;
 pub mod optim;
+mod plane;
 mod profile;
 pub mod reference;
 pub mod rng;
@@ -23,6 +25,7 @@ mod storage;
 mod tensor;
 
 pub use autograd::{Gradients, checkpoint, no_grad};
+pub use cache::{KvCache, PagedCache, Sequence};
 #[doc(hidden)]
 pub use device::shader_source;
 pub use device::{AdapterDescription, Device, GpuOptions, MemoryStats, RngState, Select, adapters};

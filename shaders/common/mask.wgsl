@@ -31,15 +31,20 @@ fn mask_bit(row: u32, column: u32) -> bool {
 
 // Whether query i sees key j.
 fn mask_sees(batch: u32, head: u32, i: u32, j: u32) -> bool {
+    return mask_sees_from(batch, head, i, i32(i), j);
+}
+
+// The same of query i that stands at another position among the keys.
+fn mask_sees_from(batch: u32, head: u32, i: u32, position: i32, j: u32) -> bool {
     var seen = true;
     let end = 1u + TERM * mask[0];
     for (var term = first_term(); term < end && seen; term += TERM) {
-        seen = term_sees(term, batch, head, i, j);
+        seen = term_sees(term, batch, head, i, position, j);
     }
     return seen;
 }
 
-fn term_sees(term: u32, batch: u32, head: u32, i: u32, j: u32) -> bool {
+fn term_sees(term: u32, batch: u32, head: u32, i: u32, position: i32, j: u32) -> bool {
     let a = mask[term + 1u];
     let b = mask[term + 2u];
     let c = mask[term + 3u];
@@ -49,12 +54,12 @@ fn term_sees(term: u32, batch: u32, head: u32, i: u32, j: u32) -> bool {
         case 0u: { return j < mask[a + batch * b]; }
         case 1u: { return i < mask[a + batch * b]; }
         case 2u: {
-            let distance = i32(j) - i32(i);
+            let distance = i32(j) - position;
             var seen = bitcast<i32>(a) <= distance && distance <= bitcast<i32>(b);
             if (c > 0u) {
                 seen = seen || j < mask[c + batch * d];
             }
-            return seen || i < e;
+            return seen || position < i32(e);
         }
         case 3u: {
             let number = mask[a + batch * b + i];
@@ -62,13 +67,13 @@ fn term_sees(term: u32, batch: u32, head: u32, i: u32, j: u32) -> bool {
         }
         case 4u: {
             let pair = a + batch * b + head * c + 2u * j;
-            var time = i32(i) + bitcast<i32>(e);
+            var time = position + bitcast<i32>(e);
             if (d > 0u) {
                 time = signed(d + batch * e + i);
             }
             return signed(pair) <= time && time < signed(pair + 1u);
         }
-        case 7u: { return visible(u32(i32(i) + bitcast<i32>(a)), j, head, batch); }
+        case 7u: { return visible(u32(position + bitcast<i32>(a)), j, head, batch); }
         case 9u: {
             let list = key_list(term, batch, head, i);
             let at = lower_bound(list, j);

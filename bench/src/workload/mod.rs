@@ -1,6 +1,7 @@
 //! The workloads: what is run, what it must give, how much arithmetic and memory traffic it needs at least.
 
 mod attention;
+mod linear;
 mod matmul;
 mod memory;
 mod mlm;
@@ -38,7 +39,7 @@ pub struct Work {
 type Prepare = fn(&str, &mut Params, &Device) -> Result<Work>;
 
 /// Names of all workloads, and what makes them ready.
-const ALL: [(&str, Prepare); 26] = [
+const ALL: [(&str, Prepare); 29] = [
     ("matmul", matmul::matmul),
     ("softmax", rows::softmax),
     ("layer_norm", rows::layer_norm),
@@ -55,6 +56,9 @@ const ALL: [(&str, Prepare); 26] = [
     ("topk_attention_bwd", sparse::topk_attention),
     ("varlen", sparse::varlen),
     ("varlen_bwd", sparse::varlen),
+    ("decode", linear::decode),
+    ("linear_attention", linear::linear_attention),
+    ("linear_attention_bwd", linear::linear_attention),
     ("mlm_step", mlm::mlm_step),
     ("elementwise", memory::elementwise),
     ("elementwise_bwd", memory::elementwise),

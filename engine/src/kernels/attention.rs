@@ -109,7 +109,7 @@ impl Call {
     fn new(op: &'static str, operands: &Operands, plan: &Plan) -> Result<Self> {
         let Pairs { batch, heads, queries, keys } = plan.pairs;
         let (query, key, value) = (fours(&operands.query)?, fours(&operands.key)?, fours(&operands.value)?);
-        let Aux { tensor, bias, relative, sinks } = Aux::new(operands)?;
+        let Aux { tensor, bias, relative, sinks } = Aux::new([&operands.bias, &operands.relative, &operands.sinks])?;
         // Something must be bound for what is absent; it is not read.
         let aux = tensor.unwrap_or_else(|| query.clone());
         let mask = operands.mask.clone().unwrap_or_else(|| query.clone());
@@ -275,7 +275,7 @@ pub(crate) fn backward(
 }
 
 /// [batch, heads, rows, width] with a width of whole fours, in memory by whole aligned fours: itself where it is.
-fn fours(x: &Tensor) -> Result<Tensor> {
+pub(super) fn fours(x: &Tensor) -> Result<Tensor> {
     let x = padded(x)?;
     let layout = x.layout();
     let aligned = |dim: usize| layout.strides[dim].is_multiple_of(4) || layout.shape[dim] == 1;
@@ -306,27 +306,27 @@ fn by_rows(x: &Tensor) -> Result<Tensor> {
 }
 
 /// The inverse of [`by_rows`], a view.
-fn by_heads(x: &Tensor, width: usize) -> Result<Tensor> {
+pub(super) fn by_heads(x: &Tensor, width: usize) -> Result<Tensor> {
     x.narrow(3, 0, width)?.transpose(1, 2)
 }
 
 /// Bias, relative bias and sinks in one tensor, and where they stand in it.
-struct Aux {
-    tensor: Option<Tensor>,
+pub(super) struct Aux {
+    pub tensor: Option<Tensor>,
     /// First element and strides.
-    bias: [usize; 5],
-    relative: usize,
-    sinks: usize,
+    pub bias: [usize; 5],
+    pub relative: usize,
+    pub sinks: usize,
 }
 
 impl Aux {
-    fn new(operands: &Operands) -> Result<Self> {
+    pub fn new(extras: [&Option<Tensor>; 3]) -> Result<Self> {
         let mut aux = Aux { tensor: None, bias: [0; 5], relative: 0, sinks: 0 };
         let place = |x: &Tensor| {
             let Layout { offset, strides, .. } = *x.layout();
             [offset, strides[0], strides[1], strides[2], strides[3]]
         };
-        match [&operands.bias, &operands.relative, &operands.sinks] {
+        match extras {
             [None, None, None] => {}
             [Some(bias), None, None] => {
                 (aux.tensor, aux.bias) = (Some(bias.clone()), place(bias));

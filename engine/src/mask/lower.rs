@@ -24,7 +24,8 @@ impl Mask {
         if self.is_all() {
             return Ok(None);
         }
-        let fits = |lowered: &&Lowered| lowered.pairs == pairs && lowered.device.same(device);
+        let sizeless = self.terms.iter().all(Term::is_sizeless);
+        let fits = |lowered: &&Lowered| (sizeless || lowered.pairs == pairs) && lowered.device.same(device);
         if let Some(lowered) = self.lowered.get().filter(fits) {
             return Ok(Some(lowered.words.clone()));
         }
@@ -48,6 +49,13 @@ impl Mask {
     }
 }
 
+impl Term {
+    /// Whether its words do not depend on how many queries and keys there are: so one mask serves a growing cache.
+    fn is_sizeless(&self) -> bool {
+        matches!(self, Term::Band { .. } | Term::KeyLengths(_) | Term::QueryLengths(_))
+    }
+}
+
 /// The words of a CPU tensor made by [`Mask::lowered`].
 pub(crate) fn words<'a>(
     op: &'static str,
@@ -56,7 +64,7 @@ pub(crate) fn words<'a>(
     pairs: Pairs,
 ) -> Result<Words<'a>> {
     let words = words.map_or(Ok(&[][..]), |words| words.cpu_slice::<u32>(op))?;
-    Ok(Words { words, visible: code.map(|code| code.on_cpu(op)).transpose()?, pairs })
+    Ok(Words { words, visible: code.map(|code| code.on_cpu(op)).transpose()?, pairs, shift: 0 })
 }
 
 /// The list under construction: what the host knows, and then tensors of bits, whose places are known before they are.

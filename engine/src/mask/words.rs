@@ -63,6 +63,8 @@ pub(crate) struct Words<'a> {
     /// Of the term that is a function of the user.
     pub visible: Option<&'a Visible>,
     pub pairs: Pairs,
+    /// Position of the first query among the keys, for rows and ranges of keys; tiles are those of queries at their own positions.
+    pub shift: usize,
 }
 
 type Term = [u32; TERM];
@@ -96,6 +98,7 @@ impl<'a> Words<'a> {
         hidden: T,
     ) {
         let of = |stride: u32| batch * stride as usize;
+        let position = (i + self.shift) as i64;
         // The place in the row of a position among the keys.
         let length = row.len() as i64;
         let place = |position: i64| (position - keys.start as i64).clamp(0, length) as usize;
@@ -106,11 +109,11 @@ impl<'a> Words<'a> {
             }
             QUERY_LENGTHS if i < self.at(a, of(b)) as usize => {}
             QUERY_LENGTHS => row.fill(hidden),
-            BAND if i < e as usize => {}
+            BAND if position < i64::from(e) => {}
             BAND => {
                 let (low, high) = (i64::from(a as i32), i64::from(b as i32));
                 let first = if c > 0 { place(self.signed(c, of(d))) } else { 0 };
-                let (start, end) = (place(i as i64 + low), place(i as i64 + high + 1));
+                let (start, end) = (place(position + low), place(position + high + 1));
                 row[first..start.max(first)].fill(hidden);
                 row[end.max(first)..].fill(hidden);
             }
@@ -122,7 +125,7 @@ impl<'a> Words<'a> {
                     .for_each(|(x, j)| *x = if numbers[j] == number && number != PADDING { *x } else { hidden });
             }
             INTERVALS => {
-                let time = if d > 0 { self.signed(d, of(e) + i) } else { i as i64 + i64::from(e as i32) };
+                let time = if d > 0 { self.signed(d, of(e) + i) } else { position + i64::from(e as i32) };
                 let pairs = &self.words[a as usize + of(b) + head * c as usize..];
                 let sees =
                     |j: usize| i64::from(pairs[2 * j] as i32) <= time && time < i64::from(pairs[2 * j + 1] as i32);
@@ -139,7 +142,7 @@ impl<'a> Words<'a> {
             }
             CODE => {
                 let Some(visible) = self.visible else { return };
-                let q = (i as i64 + i64::from(a as i32)) as usize;
+                let q = (position + i64::from(a as i32)) as usize;
                 row.iter_mut()
                     .zip(keys.clone())
                     .for_each(|(x, j)| *x = if visible(q, j, head, batch) { *x } else { hidden });
@@ -283,8 +286,8 @@ impl<'a> Words<'a> {
             match kind {
                 KEY_LENGTHS => end = end.min(self.signed(a, batch * b as usize)),
                 BAND if c == 0 && e == 0 => {
-                    start = start.max(queries.start as i64 + i64::from(a as i32));
-                    end = end.min(queries.end as i64 + i64::from(b as i32));
+                    start = start.max((queries.start + self.shift) as i64 + i64::from(a as i32));
+                    end = end.min((queries.end + self.shift) as i64 + i64::from(b as i32));
                 }
                 _ => {}
             }

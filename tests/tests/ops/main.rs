@@ -6,6 +6,7 @@
 mod attention;
 mod autograd;
 mod cross_entropy;
+mod decode;
 mod elementwise;
 mod faults;
 mod index;

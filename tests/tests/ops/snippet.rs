@@ -1,7 +1,9 @@
 //! WGSL of the user in attention: who sees whom, and what becomes of scores.
 
-use wgrad::{AttentionOptions, BlockIndex, BlockLayout, DType, Device, Mask, ScoreModifier, Tensor, reference};
-use wgrad_tests::{Input, assert_close, expect_error, gpu, gradcheck, same_on_devices_within};
+use wgrad::{
+    AttentionOptions, BlockIndex, BlockLayout, DType, Device, KvCache, Mask, ScoreModifier, Tensor, reference,
+};
+use wgrad_tests::{Input, assert_close, each_device, expect_error, gpu, gradcheck, same_on_devices_within};
 
 /// Later keys hidden; of the others every fifth, near ones, and in odd heads the first.
 fn strided() -> Mask {
@@ -91,6 +93,22 @@ fn blocks_of_a_function() {
     let got = x[0].sparse_attention(&x[1], &x[2], &index(&Device::cpu()), &Default::default()).unwrap();
     let want = x[0].attention(&x[1], &x[2], &dense).unwrap();
     assert_close("blocks", &got.to_f64_vec().unwrap(), &want.to_f64_vec().unwrap(), 1e-12, 1e-12);
+}
+
+/// A function speaks of positions, also where the queries are the last tokens of a cache.
+#[test]
+fn decoding() {
+    each_device(|device| {
+        let [q, k, v] = [1, 2, 3].map(|seed| Input::normal(&[1, 2, 40, 8], seed).stored(device, DType::F32).unwrap());
+        let mut cache = KvCache::new(1, 2, 8, 8, DType::F32, device).unwrap();
+        cache.append(&k, &v).unwrap();
+        let options = AttentionOptions { mask: strided(), ..Default::default() };
+        let whole = q.attention(&k, &v, &options).unwrap().narrow(2, 37, 3).unwrap().to_f64_vec().unwrap();
+        let last = q.narrow(2, 37, 3).unwrap().decode(&cache, &options).unwrap().to_f64_vec().unwrap();
+        assert_close("decode", &last, &whole, 1e-5, 1e-5);
+        let options = AttentionOptions { score: Some(modifier()), ..Default::default() };
+        expect_error(q.decode(&cache, &options), &["decode", "score modifier"]);
+    });
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Attention by tiles: products of the `gemm` crate on blocks of queries and keys, and between them the softmax of a tile.
 
 mod backward;
+pub(crate) mod decode;
 mod forward;
 mod gather;
 mod product;

@@ -17,6 +17,7 @@ use crate::{Result, Tensor};
 
 pub use options::AttentionOptions;
 use options::check;
+pub(crate) use options::checked_scale;
 
 /// The logarithm of the sum of a query that sees nothing: a number that no real one comes near, yet finite.
 pub(crate) const NOTHING: f64 = -1e30;

@@ -78,16 +78,7 @@ pub(super) fn check(
             return Err(Error::shape(op, message));
         }
     }
-    if options.softcap.is_some_and(|cap| cap.is_nan() || cap <= 0.0) {
-        return Err(Error::argument(op, format!("softcap {:?} is not positive", options.softcap)));
-    }
-    let scale = options.scale.unwrap_or(1.0 / (head_dim.max(1) as f64).sqrt());
-    if !scale.is_finite() {
-        return Err(Error::argument(op, format!("scale {scale} is not finite")));
-    }
-    if !(0.0..=1.0).contains(&options.dropout) {
-        return Err(Error::argument(op, format!("dropout {} is not between 0 and 1", options.dropout)));
-    }
+    let scale = checked_scale(op, head_dim, options)?;
     Ok(Plan {
         pairs,
         key_heads,
@@ -100,4 +91,19 @@ pub(super) fn check(
         masked: false,
         by_lists: false,
     })
+}
+
+/// The factor on the products, if it and the other numbers are within their domains.
+pub(crate) fn checked_scale(op: &'static str, head_dim: usize, options: &AttentionOptions) -> Result<f64> {
+    if options.softcap.is_some_and(|cap| cap.is_nan() || cap <= 0.0) {
+        return Err(Error::argument(op, format!("softcap {:?} is not positive", options.softcap)));
+    }
+    let scale = options.scale.unwrap_or(1.0 / (head_dim.max(1) as f64).sqrt());
+    if !scale.is_finite() {
+        return Err(Error::argument(op, format!("scale {scale} is not finite")));
+    }
+    if !(0.0..=1.0).contains(&options.dropout) {
+        return Err(Error::argument(op, format!("dropout {} is not between 0 and 1", options.dropout)));
+    }
+    Ok(scale)
 }
