@@ -2,6 +2,7 @@
 
 pub(crate) mod attention;
 pub(crate) mod cross_entropy;
+pub(crate) mod decode;
 mod divisor;
 pub(crate) mod elementwise;
 pub(crate) mod index;
@@ -15,6 +16,7 @@ mod rows;
 pub(crate) mod scan;
 pub(crate) mod softmax;
 pub(crate) mod sort;
+pub(crate) mod sparse;
 pub(crate) mod window;
 
 use std::sync::Arc;
