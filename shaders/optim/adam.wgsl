@@ -6,6 +6,8 @@
 // with rate = lr / (1 - beta1^t) and root = 1 / sqrt(1 - beta2^t).
 // AdamW (Loshchilov and Hutter, 2019): shrink = 1 - lr * weight_decay, l2 = 0. Adam (Kingma and Ba, 2015): shrink = 1.
 
+//#import common/fours.wgsl
+
 struct Params {
     start: u32, // in vec4s
     count: u32, // vec4s
@@ -27,23 +29,28 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> square: array<vec4<f32>>;
 @group(1) @binding(0) var<uniform> p: Params;
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) wg: vec3<u32>,
     @builtin(num_workgroups) nwg: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let group = wg.x + wg.y * nwg.x;
-    let at = group * 256u + local;
-    // Gradients that are not finite change nothing.
-    if (at < p.count && stats[2] == 0.0) {
-        let i = p.start + at;
-        let old = value[i];
-        let g = gradient[i] * stats[0] + p.l2 * old;
-        let m = p.beta1 * mean[i] + p.rest1 * g;
-        let v = p.beta2 * square[i] + p.rest2 * g * g;
-        mean[i] = m;
-        square[i] = v;
-        value[i] = old * p.shrink - p.rate * m / (sqrt(v) * p.root + p.eps);
+    // Read where all invocations surely do: a software driver loads them once then.
+    let factor = stats[0];
+    let wrong = stats[2];
+    let first = first_four(wg.x + wg.y * nwg.x, local);
+    for (var k = 0u; k < FOURS; k++) {
+        let at = first + k * WORKGROUP;
+        // Gradients that are not finite change nothing.
+        if (at < p.count && wrong == 0.0) {
+            let i = p.start + at;
+            let old = value[i];
+            let g = gradient[i] * factor + p.l2 * old;
+            let m = p.beta1 * mean[i] + p.rest1 * g;
+            let v = p.beta2 * square[i] + p.rest2 * g * g;
+            mean[i] = m;
+            square[i] = v;
+            value[i] = old * p.shrink - p.rate * m / (sqrt(v) * p.root + p.eps);
+        }
     }
 }

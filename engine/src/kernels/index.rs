@@ -1,6 +1,7 @@
 //! Indexing kernels. What slots are, and how the pieces work together, stands in [`crate::ops::index`].
 
-use super::{flag, gpu_of, groups, size};
+use super::divisor::Divisor;
+use super::{bits, flag, gpu_of, groups, size, spread};
 use crate::device::gpu::{Bind, Launch};
 use crate::kernels::sort;
 use crate::layout::Layout;
@@ -30,6 +31,7 @@ pub(crate) fn slots(op: &'static str, index: &Tensor, positions: &Positions) -> 
         *param = size(op, value)?;
     }
     params[20] = code;
+    params[21] = size(op, positions.shape.len())?;
     gpu.run(Launch {
         kernel: "index/slots",
         elems: &[("index", index.dtype())],
@@ -53,10 +55,15 @@ pub(crate) fn take(
     let count = out.elements();
     let (base_offset, x_offset) = (base.map_or(0, |b| b.layout().offset), x.layout().offset);
     let aligned = aligned(x, block) && base_offset.is_multiple_of(4);
-    gpu_of(op, x)?.run(Launch {
+    let (inner, each) = (size(op, block.inner)?, size(op, entries)?);
+    let (by_inner, by_entries) = (Divisor::new(inner), Divisor::new(each));
+    let elem = bits(x.dtype());
+    let gpu = gpu_of(op, x)?;
+    let ([workgroup, fours], groups) = spread(gpu, size(op, count)?.div_ceil(4));
+    gpu.run(Launch {
         kernel: "index/take",
-        elems: &[("base", x.dtype()), ("x", x.dtype()), ("y", x.dtype())],
-        constants: &[("ALIGNED", flag(aligned)), ("HAS_BASE", flag(base.is_some()))],
+        elems: &[("base", elem), ("x", elem), ("y", elem)],
+        constants: &[("ALIGNED", flag(aligned)), ("HAS_BASE", flag(base.is_some())), workgroup, fours],
         bind: &[
             Bind::Read(base.unwrap_or(x).gpu_buffer(op)?),
             Bind::Read(x.gpu_buffer(op)?),
@@ -65,13 +72,17 @@ pub(crate) fn take(
         ],
         params: bytemuck::cast_slice(&[
             size(op, count)?,
-            size(op, entries)?,
+            each,
             size(op, block.rows)?,
-            size(op, block.inner)?,
+            inner,
             size(op, x_offset)?,
             size(op, base_offset)?,
+            by_inner.magic,
+            by_inner.shift,
+            by_entries.magic,
+            by_entries.shift,
         ]),
-        groups: groups(count.div_ceil(4)),
+        groups,
     })?;
     Ok(out)
 }
@@ -129,6 +140,8 @@ pub(crate) fn sum_groups(
     // Without blocks the source stands in, as what it is.
     let (blocks, has_blocks) = (blocks.as_ref().unwrap_or(src), blocks.is_some());
     let base_offset = base.map_or(0, |base| base.layout().offset);
+    let (rows, inner) = (size(op, block.rows)?, size(op, block.inner)?);
+    let (by_inner, by_rows) = (Divisor::new(inner), Divisor::new(rows));
     gpu_of(op, src)?.run(Launch {
         kernel: "index/sum",
         elems: &[("base", dtype), ("src", dtype), ("blocks", blocks.dtype()), ("y", dtype)],
@@ -148,11 +161,15 @@ pub(crate) fn sum_groups(
         params: bytemuck::cast_slice(&[
             size(op, count)?,
             size(op, entries)?,
-            size(op, block.rows)?,
-            size(op, block.inner)?,
+            rows,
+            inner,
             size(op, src.layout().offset)?,
             size(op, base_offset)?,
             skip.map_or(Ok(u32::MAX), |row| size(op, row))?,
+            by_inner.magic,
+            by_inner.shift,
+            by_rows.magic,
+            by_rows.shift,
         ]),
         groups: groups(count.div_ceil(4)),
     })?;
@@ -163,7 +180,10 @@ pub(crate) fn sum_groups(
 fn sum_blocks(op: &'static str, src: &Tensor, slots: &Tensor, grouped: &Groups, block: &Block) -> Result<Tensor> {
     let dtype = if src.dtype().is_half() { DType::F32 } else { src.dtype() };
     let entries = grouped.order.elements();
-    let out = Tensor::gpu_uninit(op, block.dims(op, entries / BLOCK)?, dtype, src.device())?;
+    let blocks = entries / BLOCK;
+    let out = Tensor::gpu_uninit(op, block.dims(op, blocks)?, dtype, src.device())?;
+    let (inner, blocks) = (size(op, block.inner)?, size(op, blocks)?);
+    let (by_inner, by_blocks) = (Divisor::new(inner), Divisor::new(blocks));
     gpu_of(op, src)?.run(Launch {
         kernel: "index/blocks",
         elems: &[("src", src.dtype()), ("blocks", dtype)],
@@ -177,8 +197,13 @@ fn sum_blocks(op: &'static str, src: &Tensor, slots: &Tensor, grouped: &Groups, 
         params: bytemuck::cast_slice(&[
             size(op, out.elements())?,
             size(op, entries)?,
-            size(op, block.inner)?,
+            inner,
             size(op, src.layout().offset)?,
+            blocks,
+            by_inner.magic,
+            by_inner.shift,
+            by_blocks.magic,
+            by_blocks.shift,
         ]),
         groups: groups(out.elements().div_ceil(4)),
     })?;
@@ -194,13 +219,17 @@ pub(crate) fn one_hot(op: &'static str, slots: &Tensor, classes: usize) -> Resul
     let shape = [slots.shape(), &[classes]].concat();
     Layout::contiguous(op, &shape)?;
     let out = Tensor::gpu_uninit(op, Dims::new(op, &shape)?, DType::U32, slots.device())?;
-    gpu_of(op, slots)?.run(Launch {
+    let (count, classes) = (size(op, out.elements())?, size(op, classes)?);
+    let by = Divisor::new(classes);
+    let gpu = gpu_of(op, slots)?;
+    let (constants, groups) = spread(gpu, count.div_ceil(4));
+    gpu.run(Launch {
         kernel: "index/one_hot",
         elems: &[],
-        constants: &[],
+        constants: &constants,
         bind: &[Bind::Read(slots.gpu_buffer(op)?), Bind::Write(out.gpu_buffer(op)?)],
-        params: bytemuck::cast_slice(&[size(op, out.elements())?, size(op, classes)?]),
-        groups: groups(out.elements()),
+        params: bytemuck::cast_slice(&[count, classes, by.magic, by.shift]),
+        groups,
     })?;
     Ok(out)
 }

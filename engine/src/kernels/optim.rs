@@ -105,12 +105,13 @@ pub(crate) fn update(
     let of = |plane| Operand::new(plane, 2 * gradient.bytes());
     let mut bind = vec![Bind::Read(gradient.operand()), Bind::Read(stats.gpu_buffer(OP)?), Bind::Write(of(value))];
     bind.extend(states.iter().map(|&state| Bind::Write(of(state))));
+    let (constants, groups) = super::spread(gpu, fours);
     gpu.run(Launch {
         kernel,
         elems: &[],
-        constants: &[],
+        constants: &constants,
         bind: &bind,
         params: bytemuck::cast_slice(&params),
-        groups: u64::from(fours).div_ceil(WORKGROUP),
+        groups,
     })
 }
