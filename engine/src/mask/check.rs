@@ -41,7 +41,8 @@ impl Term {
                 Err(Error::argument(op, format!("a mask in WGSL at position {shift}, expected none before 0")))
             }
             Term::Code { .. } => Ok(()),
-            Term::Keys(index) => index.check(op, pairs, heads),
+            // Heads of their own, or those of the keys, which a mask does not know.
+            Term::Keys(index) => index.check(op, pairs, index.sizes()[1]),
             Term::Bits { seen, rows, columns } => {
                 seen.expect_dtype(op, DType::Bool, "a bool mask, true where a query may see a key")?;
                 if *rows == 0 || *columns == 0 {
