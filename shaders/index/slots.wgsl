@@ -17,9 +17,9 @@ struct Params {
     dim: u32,
     size: u32,
     code: u32, // of the operation, for the note
+    first: u32, // number of the first entry
     pad_0: u32,
     pad_1: u32,
-    pad_2: u32,
 }
 
 @group(0) @binding(0) var<storage, read> index: array<I>;
@@ -48,7 +48,7 @@ fn main(
             report_fault(p.code, value, p.size);
         }
         var slot = 1u;
-        var rest = i;
+        var rest = p.first + i;
         for (var step = 0u; step < 8u; step++) {
             let d = 7u - step;
             let size = pick(p.shape_low, p.shape_high, d);

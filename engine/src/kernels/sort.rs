@@ -1,14 +1,31 @@
 //! Sorting kernels: keys that order as the elements do, tiles sorted by counting, then merges of runs, all stable.
 
-use super::{flag, gpu_of, groups, size};
+use super::{flag, gpu_of, groups, size, window};
 use crate::device::gpu::{Bind, Launch};
 use crate::{DType, Dims, Result, Tensor};
 
 /// Keys that are sorted by counting; longer rows are merged from such runs.
 const TILE: usize = 256;
 
-/// For each row of `[rows, n]`, the indices of its first `k` elements in order, `[rows, k]`.
+/// For each row of `[rows, n]`, the indices of its first `k` elements in order, `[rows, k]`. A row must fit into a binding.
 pub(crate) fn order(op: &'static str, x: &Tensor, n: usize, k: usize, descending: bool) -> Result<Tensor> {
+    let (gpu, rows) = (gpu_of(op, x)?, x.elements() / n);
+    let x = window::shaped(op, x, &[rows, n])?;
+    let keys = (x.dims(), DType::U32);
+    if let Some([x]) = window::windows(gpu, std::slice::from_ref(&x), &[keys]).as_deref() {
+        return order_part(op, x, n, k, descending);
+    }
+    if rows < 2 {
+        return Err(window::too_large(op, gpu, &[x], &[keys]));
+    }
+    let output = (Dims::new(op, &[rows, k])?, DType::U32);
+    let each = window::length(gpu, rows, DType::U32.gpu_bytes(rows * n));
+    window::one_side_by_side(op, x.device(), output, 0, each, &mut |first, rows| {
+        order(op, &window::slice(&x, 0, first, rows), n, k, descending)
+    })
+}
+
+fn order_part(op: &'static str, x: &Tensor, n: usize, k: usize, descending: bool) -> Result<Tensor> {
     let keys = Tensor::gpu_uninit(op, x.dims(), DType::U32, x.device())?;
     let kind = match x.dtype() {
         DType::I32 => 1.0,

@@ -95,7 +95,7 @@ impl Plane {
         T::slice_mut(data).ok_or(wrong)
     }
 
-    pub fn gpu(&self) -> Result<&GpuBuffer> {
+    pub fn gpu(&self) -> Result<&Arc<GpuBuffer>> {
         match &self.storage {
             Storage::Gpu(buffer) => Ok(buffer),
             Storage::Cpu(_) => Err(elsewhere()),

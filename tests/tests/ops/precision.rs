@@ -47,9 +47,10 @@ fn train(device: &Device, precision: Precision, scaler: Option<LossScaler>, step
     let mut optimizer = Optimizer::new(rule, 1e-2, Group::of(&net)).unwrap().with_max_norm(1.0).unwrap();
     let mut scaler = scaler;
     let mut losses = Meter::new(device, steps).unwrap();
-    let mut skipped = 0;
+    let mut skipped = Meter::new(device, steps).unwrap();
+    let mut steady = None;
     let mut random = Random::new(8);
-    for _ in 0..steps {
+    for step in 0..steps {
         let x: Vec<f32> = (0..64 * 8).map(|_| random.normal() as f32).collect();
         let x = Tensor::from_vec(x, &[64, 8], device).unwrap().cast(precision.dtype()).unwrap();
         let loss = net.loss(&x).unwrap();
@@ -57,12 +58,20 @@ fn train(device: &Device, precision: Precision, scaler: Option<LossScaler>, step
             None => optimizer.step(&loss.backward().unwrap()),
             Some(scaler) => optimizer.step_scaled(&scaler.backward(&loss).unwrap(), scaler),
         };
-        skipped += usize::from(report.unwrap().skipped);
+        skipped.push(&report.unwrap().skipped.unwrap()).unwrap();
         losses.push(&loss).unwrap();
+        // Whatever is skipped: nobody waits, and soon nothing is created any more.
+        let memory = device.memory();
+        let now = (memory.reads, memory.allocations, memory.bind_groups_created);
+        if device.is_gpu() && step >= 3 {
+            assert_eq!(Some(now), steady, "{device}, {precision}: waits, buffers, bind groups at step {step}");
+        }
+        steady = Some(now);
     }
+    let skipped = skipped.take().unwrap().iter().sum::<f64>() as usize;
     let losses = losses.take().unwrap();
     let tail = &losses[steps - 10..];
-    (tail.iter().sum::<f64>() / 10.0, skipped, scaler.map(|scaler| scaler.scale()))
+    (tail.iter().sum::<f64>() / 10.0, skipped, scaler.map(|scaler| scaler.scale().unwrap()))
 }
 
 #[test]
