@@ -1,6 +1,7 @@
 //! A tensor engine with its own autograd and its own handwritten WGSL kernels.
 
 pub mod autograd;
+mod cache;
 mod cpu;
 mod device;
 mod dtype;
@@ -14,13 +15,16 @@ mod meter;
 pub mod nn;
 mod ops;
 pub mod optim;
+mod plane;
 mod profile;
 pub mod reference;
 pub mod rng;
+mod sparse;
 mod storage;
 mod tensor;
 
 pub use autograd::{Gradients, checkpoint, no_grad};
+pub use cache::{KvCache, PagedCache, Sequence};
 #[doc(hidden)]
 pub use device::shader_source;
 pub use device::{AdapterDescription, Device, GpuOptions, MemoryStats, RngState, Select, adapters};
@@ -39,6 +43,7 @@ pub use ops::join::PadMode;
 pub use ops::linear_attention::LinearAttention;
 pub use ops::matmul::Epilogue;
 pub use profile::{Profile, ProfileRow, Rates};
+pub use sparse::{BlockIndex, BlockLayout, BlockLists};
 pub use storage::Element;
 pub use tensor::Tensor;
 pub use wgpu;

@@ -1,6 +1,6 @@
 //! What fused operations compute, composed of primitive ones: to read, and for tests of values and gradients.
 
-pub use crate::ops::attention::reference::attention;
+pub use crate::ops::attention::reference::{attention, sparse_attention};
 pub use crate::ops::cross_entropy::reference as cross_entropy;
 pub use crate::ops::elementwise::gated_reference as gated;
 pub use crate::ops::linear_attention::reference as linear_attention;

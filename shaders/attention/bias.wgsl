@@ -18,7 +18,7 @@ fn load4_d_o(i: u32) -> vec4<f32> { return d_o[i]; }
 fn score_gradient(at: Head, i: u32, j: u32) -> f32 {
     let stat = stats[row_of(at, i)];
     var gradient = 0.0;
-    if (stat.x > NOTHING && seen(at, i, j, PARTIAL)) {
+    if (stat.x > NOTHING && listed(at, i, j) && seen(at, i, j, PARTIAL)) {
         let q_row = q_at(at, i);
         let k_row = k_at(at, j);
         var product = 0.0;

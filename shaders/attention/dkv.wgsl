@@ -31,13 +31,14 @@ fn main(
 ) {
     let group = wg.x + wg.y * nwg.x;
     let chunks = (max(D4, DV4) + 15u) / 16u;
-    let tiles = (p.keys + 31u) / 32u;
+    let tiles = tile_count(BY_KEY, 32u);
     let key_heads = p.heads / p.group;
-    let key = group / chunks % tiles * 32u;
     let head = group / (chunks * tiles);
     let batch = head / key_heads;
     let key_head = head % key_heads;
     if (batch < p.batch) {
+        let key = tile_start(BY_KEY, Head(batch, key_head * p.group), group / chunks % tiles, 32u);
+        let rows = vec2<u32>(key, key + 32u);
         let leader = local.x == 0u && local.y == 0u;
         let chunk = group % chunks * 16u;
         let j = key + 4u * local.y;
@@ -45,12 +46,13 @@ fn main(
         var dv = Sum();
         for (var member = 0u; member < p.group; member++) {
             let at = Head(batch, key_head * p.group + member);
-            if (leader) { shared_range = queries_of(at, vec2<u32>(key, key + 32u)); }
-            let range = workgroupUniformLoad(&shared_range);
-            for (var query = range.x / 32u * 32u; query < range.y; query += 32u) {
-                if (leader) { shared_tile = tile_of(at, vec2<u32>(query, query + 32u), vec2<u32>(key, key + 32u)); }
-                let tile = workgroupUniformLoad(&shared_tile);
-                if (tile != EMPTY) {
+            if (leader) { shared_steps = steps_of(BY_KEY, at, rows); }
+            let steps = workgroupUniformLoad(&shared_steps);
+            for (var n = steps.x; n < steps.y; n++) {
+                if (leader) { shared_step = step_of(BY_KEY, at, rows, n); }
+                let step = workgroupUniformLoad(&shared_step);
+                let query = step.x;
+                if (step.y != EMPTY) {
                     let i = vec4<u32>(query + 4u * local.x) + vec4<u32>(0u, 1u, 2u, 3u);
                     let stat0 = stats[row_of(at, i.x)];
                     let stat1 = stats[row_of(at, i.y)];
@@ -59,7 +61,7 @@ fn main(
                     let lse = vec4<f32>(stat0.x, stat1.x, stat2.x, stat3.x);
                     let delta = vec4<f32>(stat0.y, stat1.y, stat2.y, stat3.y);
                     var qk = products(OF_K, key, OF_Q, query, at, D4, local);
-                    let bits = sights(at, i.x, j, tile);
+                    let bits = sights(at, i.x, j, step.y);
                     let kept = keeps(at, i.x, j);
                     var w = mat4x4<f32>();
                     var slopes = mat4x4<f32>();

@@ -44,13 +44,14 @@ fn main(
 ) {
     let group = wg.x + wg.y * nwg.x;
     let chunks = (max(D4, DV4) + 15u) / 16u;
-    let tiles = (p.keys + 15u) / 16u;
+    let tiles = tile_count(BY_KEY, 16u);
     let key_heads = p.heads / p.group;
-    let key = group / chunks % tiles * 16u;
     let head = group / (chunks * tiles);
     let batch = head / key_heads;
     let key_head = head % key_heads;
     if (batch < p.batch) {
+        let key = tile_start(BY_KEY, Head(batch, key_head * p.group), group / chunks % tiles, 16u);
+        let rows = vec2<u32>(key, key + 16u);
         let column = group % chunks * 16u + lane;
         let k0 = min(column, D4 - 1u);
         let k1 = min(column + 8u, D4 - 1u);
@@ -62,11 +63,11 @@ fn main(
         clear(&dv_right);
         for (var member = 0u; member < p.group; member++) {
             let at = Head(batch, key_head * p.group + member);
-            let columns = vec2<u32>(key, key + 16u);
-            let range = queries_of(at, columns);
-            for (var query = range.x / 32u * 32u; query < range.y; query += 32u) {
-                let tile = tile_of(at, vec2<u32>(query, query + 32u), columns);
-                if (tile != EMPTY) {
+            let steps = steps_of(BY_KEY, at, rows);
+            for (var n = steps.x; n < steps.y; n++) {
+                let step = step_of(BY_KEY, at, rows, n);
+                let query = step.x;
+                if (step.y != EMPTY) {
                     let i = vec4<u32>(query + 4u * lane) + vec4<u32>(0u, 1u, 2u, 3u);
                     let stat0 = stats[row_of(at, i.x)];
                     let stat1 = stats[row_of(at, i.y)];
@@ -85,7 +86,7 @@ fn main(
                         let queries = mat4x4<f32>(load4_q(c0 + d), load4_q(c1 + d), load4_q(c2 + d), load4_q(c3 + d));
                         add_products(load4_k(upper + d), load4_k(lower + d), queries);
                     }
-                    look(at, key, i.x, true, tile);
+                    look(at, key, i.x, true, step.y);
                     weigh(0u, at, i, key, lse);
                     weigh(4u, at, i, key, lse);
                     weigh(8u, at, i, key, lse);
@@ -108,8 +109,8 @@ fn main(
                     c3 = o_at(at, i.w);
                     clear(&products);
                     for (var d = 0u; d < DV4; d++) {
-                        let rows = mat4x4<f32>(load4_d_o(c0 + d), load4_d_o(c1 + d), load4_d_o(c2 + d), load4_d_o(c3 + d));
-                        add_products(load4_v(upper + d), load4_v(lower + d), rows);
+                        let grads = mat4x4<f32>(load4_d_o(c0 + d), load4_d_o(c1 + d), load4_d_o(c2 + d), load4_d_o(c3 + d));
+                        add_products(load4_v(upper + d), load4_v(lower + d), grads);
                     }
                     differentiate(0u, delta);
                     differentiate(4u, delta);

@@ -39,25 +39,27 @@ fn main(
 ) {
     let group = wg.x + wg.y * nwg.x;
     let chunks = (D4 + 15u) / 16u;
-    let tiles = (p.queries + 31u) / 32u;
-    let query = group / chunks % tiles * 32u;
+    let tiles = tile_count(BY_QUERY, 32u);
     let head = group / (chunks * tiles);
     let at = Head(head / p.heads, head % p.heads);
     if (at.batch < p.batch) {
+        let query = tile_start(BY_QUERY, at, group / chunks % tiles, 32u);
+        let rows = vec2<u32>(query, query + 32u);
         let leader = local.x == 0u && local.y == 0u;
         let chunk = group % chunks * 16u;
         let i = query + 4u * local.y;
         var sum = Sum();
-        if (leader) { shared_range = keys_of(at, vec2<u32>(query, query + 32u)); }
-        let range = workgroupUniformLoad(&shared_range);
-        for (var key = range.x / 32u * 32u; key < range.y; key += 32u) {
-            if (leader) { shared_tile = tile_of(at, vec2<u32>(query, query + 32u), vec2<u32>(key, key + 32u)); }
-            let tile = workgroupUniformLoad(&shared_tile);
-            if (tile != EMPTY) {
+        if (leader) { shared_steps = steps_of(BY_QUERY, at, rows); }
+        let steps = workgroupUniformLoad(&shared_steps);
+        for (var n = steps.x; n < steps.y; n++) {
+            if (leader) { shared_step = step_of(BY_QUERY, at, rows, n); }
+            let step = workgroupUniformLoad(&shared_step);
+            let key = step.x;
+            if (step.y != EMPTY) {
                 let j = vec4<u32>(key + 4u * local.x) + vec4<u32>(0u, 1u, 2u, 3u);
                 let qk = products(OF_Q, query, OF_K, key, at, D4, local);
                 let dp = products(OF_D_O, query, OF_V, key, at, DV4, local);
-                let bits = sights(at, i, j.x, tile);
+                let bits = sights(at, i, j.x, step.y);
                 let kept = keeps(at, i, j.x);
                 let dx = mat4x4<f32>(
                     gradient(qk[0], dp[0], at, i, j, of_query(bits, 0u), of_query(kept, 0u)),

@@ -49,11 +49,12 @@ fn main(
 ) {
     let group = wg.x + wg.y * nwg.x;
     let chunks = (D4 + 15u) / 16u;
-    let tiles = (p.queries + 15u) / 16u;
-    let query = group / chunks % tiles * 16u;
+    let tiles = tile_count(BY_QUERY, 16u);
     let head = group / (chunks * tiles);
     let at = Head(head / p.heads, head % p.heads);
     if (at.batch < p.batch) {
+        let query = tile_start(BY_QUERY, at, group / chunks % tiles, 16u);
+        let rows = vec2<u32>(query, query + 16u);
         let column = group % chunks * 16u + lane;
         let c0 = min(column, D4 - 1u);
         let c1 = min(column + 8u, D4 - 1u);
@@ -61,11 +62,11 @@ fn main(
         lower = stats[row_of(at, query + 8u + lane)];
         clear(&left);
         clear(&right);
-        let rows = vec2<u32>(query, query + 16u);
-        let range = keys_of(at, rows);
-        for (var key = range.x / 32u * 32u; key < range.y; key += 32u) {
-            let tile = tile_of(at, rows, vec2<u32>(key, key + 32u));
-            if (tile != EMPTY) {
+        let steps = steps_of(BY_QUERY, at, rows);
+        for (var n = steps.x; n < steps.y; n++) {
+            let step = step_of(BY_QUERY, at, rows, n);
+            let key = step.x;
+            if (step.y != EMPTY) {
                 let j = vec4<u32>(key + 4u * lane) + vec4<u32>(0u, 1u, 2u, 3u);
                 let q0 = q_at(at, query + lane);
                 let q1 = q_at(at, query + 8u + lane);
@@ -78,7 +79,7 @@ fn main(
                     let keys = mat4x4<f32>(load4_k(k0 + d), load4_k(k1 + d), load4_k(k2 + d), load4_k(k3 + d));
                     add_products(load4_q(q0 + d), load4_q(q1 + d), keys);
                 }
-                look(at, query, j.x, false, tile);
+                look(at, query, j.x, false, step.y);
                 weigh(0u, at, query, j);
                 weigh(4u, at, query, j);
                 weigh(8u, at, query, j);

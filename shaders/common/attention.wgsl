@@ -61,9 +61,9 @@ struct Params {
 @group(0) @binding(4) var<storage, read> mask: array<u32>;
 @group(1) @binding(0) var<uniform> p: Params;
 
-//#import common/mask.wgsl
 //#import common/math.wgsl
 //#import common/philox.wgsl
+//#import common/steps.wgsl
 
 fn load4_q(i: u32) -> vec4<f32> { return q[i]; }
 fn load4_k(i: u32) -> vec4<f32> { return k[i]; }
@@ -97,27 +97,6 @@ fn o_at(at: Head, i: u32) -> u32 {
 // Row of [batch, heads, queries].
 fn row_of(at: Head, i: u32) -> u32 {
     return (at.batch * p.heads + at.head) * p.queries + min(i, p.queries - 1u);
-}
-
-fn tile_of(at: Head, queries: vec2<u32>, keys: vec2<u32>) -> u32 {
-    if (HAS_MASK) {
-        return mask_tile(at.batch, at.head, min(queries, vec2<u32>(p.queries)), min(keys, vec2<u32>(p.keys)));
-    }
-    return FULL;
-}
-
-fn keys_of(at: Head, queries: vec2<u32>) -> vec2<u32> {
-    if (HAS_MASK) {
-        return mask_keys(at.batch, min(queries, vec2<u32>(p.queries)));
-    }
-    return vec2<u32>(0u, p.keys);
-}
-
-fn queries_of(at: Head, keys: vec2<u32>) -> vec2<u32> {
-    if (HAS_MASK) {
-        return mask_queries(at.batch, min(keys, vec2<u32>(p.keys)));
-    }
-    return vec2<u32>(0u, p.queries);
 }
 
 fn seen(at: Head, i: u32, j: u32, tile: u32) -> bool {

@@ -1,6 +1,9 @@
 // Who sees whom: a mask as a list of words, which `engine/src/mask/words.rs` explains and reads in the same way. The file that
 // imports this binds `mask: array<u32>` and has the sizes `queries` and `keys` in its parameters.
 
+// Whether the first term is a list of blocks, which common/steps.wgsl reads.
+override HAS_LISTS: bool = false;
+
 const EMPTY: u32 = 0u;
 const PARTIAL: u32 = 1u;
 const FULL: u32 = 2u;
@@ -10,6 +13,10 @@ const BLOCK: u32 = 32u;
 const PADDING: u32 = 0xffffffffu;
 // Bits of a tile up to which they are looked at one by one.
 const FEW: u32 = 16u;
+
+fn first_term() -> u32 {
+    return select(1u, 1u + TERM, HAS_LISTS);
+}
 
 fn signed(i: u32) -> i32 {
     return bitcast<i32>(mask[i]);
@@ -21,15 +28,20 @@ fn mask_bit(row: u32, column: u32) -> bool {
 
 // Whether query i sees key j.
 fn mask_sees(batch: u32, head: u32, i: u32, j: u32) -> bool {
+    return mask_sees_from(batch, head, i, i32(i), j);
+}
+
+// The same of query i that stands at another position among the keys.
+fn mask_sees_from(batch: u32, head: u32, i: u32, position: i32, j: u32) -> bool {
     var seen = true;
     let end = 1u + TERM * mask[0];
-    for (var term = 1u; term < end && seen; term += TERM) {
-        seen = term_sees(term, batch, head, i, j);
+    for (var term = first_term(); term < end && seen; term += TERM) {
+        seen = term_sees(term, batch, head, i, position, j);
     }
     return seen;
 }
 
-fn term_sees(term: u32, batch: u32, head: u32, i: u32, j: u32) -> bool {
+fn term_sees(term: u32, batch: u32, head: u32, i: u32, position: i32, j: u32) -> bool {
     let a = mask[term + 1u];
     let b = mask[term + 2u];
     let c = mask[term + 3u];
@@ -39,12 +51,12 @@ fn term_sees(term: u32, batch: u32, head: u32, i: u32, j: u32) -> bool {
         case 0u: { return j < mask[a + batch * b]; }
         case 1u: { return i < mask[a + batch * b]; }
         case 2u: {
-            let distance = i32(j) - i32(i);
+            let distance = i32(j) - position;
             var seen = bitcast<i32>(a) <= distance && distance <= bitcast<i32>(b);
             if (c > 0u) {
                 seen = seen || j < mask[c + batch * d];
             }
-            return seen;
+            return seen || position < i32(e);
         }
         case 3u: {
             let number = mask[a + batch * b + i];
@@ -52,7 +64,7 @@ fn term_sees(term: u32, batch: u32, head: u32, i: u32, j: u32) -> bool {
         }
         case 4u: {
             let pair = a + batch * b + head * c + 2u * j;
-            var time = i32(i) + bitcast<i32>(e);
+            var time = position + bitcast<i32>(e);
             if (d > 0u) {
                 time = signed(d + batch * e + i);
             }
@@ -66,7 +78,7 @@ fn term_sees(term: u32, batch: u32, head: u32, i: u32, j: u32) -> bool {
 fn mask_tile(batch: u32, head: u32, queries: vec2<u32>, keys: vec2<u32>) -> u32 {
     var tile = FULL;
     let end = 1u + TERM * mask[0];
-    for (var term = 1u; term < end && tile != EMPTY; term += TERM) {
+    for (var term = first_term(); term < end && tile != EMPTY; term += TERM) {
         tile = min(tile, term_tile(term, batch, head, queries, keys));
     }
     return tile;
@@ -98,7 +110,7 @@ fn term_tile(term: u32, batch: u32, head: u32, queries: vec2<u32>, keys: vec2<u3
             if (c > 0u) {
                 tile = max(tile, before(keys, mask[c + batch * d]));
             }
-            return tile;
+            return max(tile, before(queries, e));
         }
         case 3u: {
             let q = least_and_most(a + batch * b + p.queries, queries);
@@ -174,12 +186,12 @@ fn mask_keys(batch: u32, queries: vec2<u32>) -> vec2<u32> {
     var start = 0;
     var stop = i32(p.keys);
     let end = 1u + TERM * mask[0];
-    for (var term = 1u; term < end; term += TERM) {
+    for (var term = first_term(); term < end; term += TERM) {
         let a = mask[term + 1u];
         let b = mask[term + 2u];
         if (mask[term] == 0u) {
             stop = min(stop, signed(a + batch * b));
-        } else if (mask[term] == 2u && mask[term + 3u] == 0u) {
+        } else if (mask[term] == 2u && (mask[term + 3u] | mask[term + 5u]) == 0u) {
             start = max(start, i32(queries.x) + bitcast<i32>(a));
             stop = min(stop, i32(queries.y) + bitcast<i32>(b));
         }
@@ -192,12 +204,12 @@ fn mask_queries(batch: u32, keys: vec2<u32>) -> vec2<u32> {
     var start = 0;
     var stop = i32(p.queries);
     let end = 1u + TERM * mask[0];
-    for (var term = 1u; term < end; term += TERM) {
+    for (var term = first_term(); term < end; term += TERM) {
         let a = mask[term + 1u];
         let b = mask[term + 2u];
         if (mask[term] == 1u) {
             stop = min(stop, signed(a + batch * b));
-        } else if (mask[term] == 2u && mask[term + 3u] == 0u) {
+        } else if (mask[term] == 2u && (mask[term + 3u] | mask[term + 5u]) == 0u) {
             start = max(start, i32(keys.x) - bitcast<i32>(b));
             stop = min(stop, i32(keys.y) - bitcast<i32>(a));
         }

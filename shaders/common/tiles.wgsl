@@ -18,8 +18,8 @@ var<workgroup> slab_rows: array<vec4<f32>, 144>;
 var<workgroup> slab_columns: array<vec4<f32>, 144>;
 var<workgroup> slab_vectors: array<vec4<f32>, 256>;
 var<workgroup> shared_weights: array<vec4<f32>, 288>;
-var<workgroup> shared_tile: u32;
-var<workgroup> shared_range: vec2<u32>;
+var<workgroup> shared_steps: vec2<u32>;
+var<workgroup> shared_step: vec2<u32>;
 
 // Up to 64 columns of a sum: the invocation's are the fours `local.x` and `local.x + 8`.
 struct Sum {

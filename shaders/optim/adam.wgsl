@@ -7,6 +7,8 @@
 // skipped: then t is less, and these two are computed here.
 // AdamW (Loshchilov and Hutter, 2019): shrink = 1 - lr * weight_decay, l2 = 0. Adam (Kingma and Ba, 2015): shrink = 1.
 
+//#import common/fours.wgsl
+
 struct Params {
     start: u32, // in vec4s
     count: u32, // vec4s
@@ -40,30 +42,35 @@ fn rest_of_power(x: f32) -> f32 {
     return -x * (1.0 + x / 2.0 * (1.0 + x / 3.0 * (1.0 + x / 4.0 * (1.0 + x / 5.0 * (1.0 + x / 6.0)))));
 }
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) wg: vec3<u32>,
     @builtin(num_workgroups) nwg: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let group = wg.x + wg.y * nwg.x;
-    let at = group * 256u + local;
-    // Gradients that are not finite change nothing.
-    if (at < p.count && stats[2] == 0.0) {
-        let i = p.start + at;
-        var rate = p.rate;
-        var root = p.root;
-        if (stats[3] > 0.0) {
-            let t = p.step - stats[3];
-            rate = p.lr / rest_of_power(t * p.ln_beta1);
-            root = inverseSqrt(rest_of_power(t * p.ln_beta2));
+    // Read where all invocations surely do: a software driver loads them once then.
+    let factor = stats[0];
+    let wrong = stats[2];
+    let skipped = stats[3];
+    var rate = p.rate;
+    var root = p.root;
+    if (skipped > 0.0) {
+        rate = p.lr / rest_of_power((p.step - skipped) * p.ln_beta1);
+        root = inverseSqrt(rest_of_power((p.step - skipped) * p.ln_beta2));
+    }
+    let first = first_four(wg.x + wg.y * nwg.x, local);
+    for (var k = 0u; k < FOURS; k++) {
+        let at = first + k * WORKGROUP;
+        // Gradients that are not finite change nothing.
+        if (at < p.count && wrong == 0.0) {
+            let i = p.start + at;
+            let old = value[i];
+            let g = gradient[i] * factor + p.l2 * old;
+            let m = p.beta1 * mean[i] + p.rest1 * g;
+            let v = p.beta2 * square[i] + p.rest2 * g * g;
+            mean[i] = m;
+            square[i] = v;
+            value[i] = old * p.shrink - rate * m / (sqrt(v) * root + p.eps);
         }
-        let old = value[i];
-        let g = gradient[i] * stats[0] + p.l2 * old;
-        let m = p.beta1 * mean[i] + p.rest1 * g;
-        let v = p.beta2 * square[i] + p.rest2 * g * g;
-        mean[i] = m;
-        square[i] = v;
-        value[i] = old * p.shrink - rate * m / (sqrt(v) * root + p.eps);
     }
 }

@@ -1,6 +1,7 @@
 //! The workloads: what is run, what it must give, how much arithmetic and memory traffic it needs at least.
 
 mod attention;
+mod linear;
 mod matmul;
 mod memory;
 mod mlm;
@@ -36,7 +37,7 @@ pub struct Work {
 type Prepare = fn(&str, &mut Params, &Device) -> Result<Work>;
 
 /// Names of all workloads, and what makes them ready.
-const ALL: [(&str, Prepare); 20] = [
+const ALL: [(&str, Prepare); 23] = [
     ("matmul", matmul::matmul),
     ("softmax", rows::softmax),
     ("layer_norm", rows::layer_norm),
@@ -47,6 +48,9 @@ const ALL: [(&str, Prepare); 20] = [
     ("cross_entropy_bwd", rows::cross_entropy),
     ("attention", attention::attention),
     ("attention_bwd", attention::attention),
+    ("decode", linear::decode),
+    ("linear_attention", linear::linear_attention),
+    ("linear_attention_bwd", linear::linear_attention),
     ("mlm_step", mlm::mlm_step),
     ("elementwise", memory::elementwise),
     ("elementwise_bwd", memory::elementwise),

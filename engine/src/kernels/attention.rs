@@ -4,6 +4,7 @@ use super::{flag, gpu_of, groups, size};
 use crate::device::gpu::{Bind, Caps, Gpu, Launch};
 use crate::layout::{Dims, Layout};
 use crate::mask::Pairs;
+use crate::mask::steps::Side;
 use crate::ops::attention::{Grads, Operands, Plan, Wants};
 use crate::ops::join::PadMode;
 use crate::{DType, Result, Tensor};
@@ -31,6 +32,17 @@ const TILES: Variant =
 fn choose(caps: &Caps) -> &'static Variant {
     let eight_lanes = caps.subgroups && (caps.subgroup_min, caps.subgroup_max) == (8, 8);
     if caps.software && eight_lanes { &LANES } else { &TILES }
+}
+
+/// Tiles of a head's queries or keys: `tile_count` of `common/steps.wgsl`.
+fn tiles(plan: &Plan, side: Side, variant: &Variant) -> usize {
+    let (queries, keys) = (plan.pairs.queries, plan.pairs.keys);
+    match (plan.blocks, side) {
+        (None, Side::Query) => queries.div_ceil(variant.rows),
+        (None, Side::Key) => keys.div_ceil(variant.rows),
+        (Some(layout), Side::Query) => queries.div_ceil(layout.query_block) * (layout.query_block / variant.rows),
+        (Some(layout), Side::Key) => keys.div_ceil(layout.key_block) * (layout.key_block / variant.rows),
+    }
 }
 
 /// Bits of a contiguous bool tensor [matrices, height, width], as `attention/pack.wgsl` lays them out.
@@ -79,7 +91,7 @@ impl Call {
     fn new(op: &'static str, operands: &Operands, plan: &Plan) -> Result<Self> {
         let Pairs { batch, heads, queries, keys } = plan.pairs;
         let (query, key, value) = (fours(&operands.query)?, fours(&operands.key)?, fours(&operands.value)?);
-        let Aux { tensor, bias, relative, sinks } = Aux::new(operands)?;
+        let Aux { tensor, bias, relative, sinks } = Aux::new([&operands.bias, &operands.relative, &operands.sinks])?;
         // Something must be bound for what is absent; it is not read.
         let aux = tensor.unwrap_or_else(|| query.clone());
         let mask = operands.mask.clone().unwrap_or_else(|| query.clone());
@@ -111,6 +123,7 @@ impl Call {
             ("D4", d4 as f64),
             ("DV4", dv4 as f64),
             ("HAS_MASK", flag(operands.mask.is_some())),
+            ("HAS_LISTS", flag(plan.blocks.is_some())),
             ("HAS_SOFTCAP", flag(plan.softcap.is_some())),
             ("HAS_BIAS", flag(operands.bias.is_some())),
             ("HAS_RELATIVE", flag(operands.relative.is_some())),
@@ -162,7 +175,7 @@ pub(crate) fn forward(op: &'static str, operands: &Operands, plan: &Plan) -> Res
     let out = Tensor::gpu_uninit(op, Dims::new(op, &[batch, queries, heads, 4 * call.dv4])?, dtype, device)?;
     let log_sums = Tensor::gpu_uninit(op, Dims::new(op, &[batch, heads, queries])?, DType::F32, device)?;
     let variant = choose(call.gpu()?.caps());
-    let work = batch * heads * queries.div_ceil(variant.rows) * (4 * call.dv4).div_ceil(COLUMNS);
+    let work = batch * heads * tiles(plan, Side::Query, variant) * (4 * call.dv4).div_ceil(COLUMNS);
     call.run(
         variant.forward,
         Some(("HAS_SINKS", flag(operands.sinks.is_some()))),
@@ -218,7 +231,7 @@ pub(crate) fn backward(
             variant.query,
             None,
             &dq,
-            batch * heads * queries.div_ceil(variant.rows) * (4 * call.d4).div_ceil(COLUMNS),
+            batch * heads * tiles(plan, Side::Query, variant) * (4 * call.d4).div_ceil(COLUMNS),
         )?;
         grads.query = Some(by_heads(&dq, plan.head_dim)?);
     }
@@ -226,7 +239,8 @@ pub(crate) fn backward(
         let heads = plan.key_heads;
         let rows = batch * keys * heads;
         let both = floats(&[4 * rows * (call.d4 + call.dv4)])?;
-        let work = batch * heads * keys.div_ceil(variant.rows) * (4 * call.d4.max(call.dv4)).div_ceil(COLUMNS);
+        let tiles = tiles(plan, Side::Key, variant);
+        let work = batch * heads * tiles * (4 * call.d4.max(call.dv4)).div_ceil(COLUMNS);
         run(variant.key_value, None, &both, work)?;
         let part = |start: usize, width: usize| {
             both.narrow(0, start, rows * width)?.reshape(&[batch, keys, heads, width].map(|n| n as isize))
@@ -248,7 +262,7 @@ pub(crate) fn backward(
 }
 
 /// [batch, heads, rows, width] with a width of whole fours, in memory by whole aligned fours: itself where it is.
-fn fours(x: &Tensor) -> Result<Tensor> {
+pub(super) fn fours(x: &Tensor) -> Result<Tensor> {
     let x = padded(x)?;
     let layout = x.layout();
     let aligned = |dim: usize| layout.strides[dim].is_multiple_of(4) || layout.shape[dim] == 1;
@@ -279,27 +293,27 @@ fn by_rows(x: &Tensor) -> Result<Tensor> {
 }
 
 /// The inverse of [`by_rows`], a view.
-fn by_heads(x: &Tensor, width: usize) -> Result<Tensor> {
+pub(super) fn by_heads(x: &Tensor, width: usize) -> Result<Tensor> {
     x.narrow(3, 0, width)?.transpose(1, 2)
 }
 
 /// Bias, relative bias and sinks in one tensor, and where they stand in it.
-struct Aux {
-    tensor: Option<Tensor>,
+pub(super) struct Aux {
+    pub tensor: Option<Tensor>,
     /// First element and strides.
-    bias: [usize; 5],
-    relative: usize,
-    sinks: usize,
+    pub bias: [usize; 5],
+    pub relative: usize,
+    pub sinks: usize,
 }
 
 impl Aux {
-    fn new(operands: &Operands) -> Result<Self> {
+    pub fn new(extras: [&Option<Tensor>; 3]) -> Result<Self> {
         let mut aux = Aux { tensor: None, bias: [0; 5], relative: 0, sinks: 0 };
         let place = |x: &Tensor| {
             let Layout { offset, strides, .. } = *x.layout();
             [offset, strides[0], strides[1], strides[2], strides[3]]
         };
-        match [&operands.bias, &operands.relative, &operands.sinks] {
+        match extras {
             [None, None, None] => {}
             [Some(bias), None, None] => {
                 (aux.tensor, aux.bias) = (Some(bias.clone()), place(bias));

@@ -171,13 +171,14 @@ pub(crate) fn update(
         let mut bind = vec![Bind::Read(Operand::new(&window.plane, window.bytes())), Bind::Read(stats.gpu_buffer(OP)?)];
         // Read and written.
         bind.extend(changed.iter().map(|plane| Bind::Write(Operand::new(plane, 2 * window.bytes()))));
+        let (constants, groups) = super::spread(gpu, fours);
         gpu.run(Launch {
             kernel,
             elems: &[],
-            constants: &[],
+            constants: &constants,
             bind: &bind,
             params: bytemuck::cast_slice(&params),
-            groups: u64::from(fours).div_ceil(WORKGROUP),
+            groups,
         })?;
     }
     Ok(())

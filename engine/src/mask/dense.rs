@@ -36,9 +36,9 @@ impl Term {
         match self {
             Term::KeyLengths(lengths) => fill(lengths.len(), 1, &|b, _, _, j| j < lengths[b]),
             Term::QueryLengths(lengths) => fill(lengths.len(), 1, &|b, _, i, _| i < lengths[b]),
-            Term::Band { low, high, first } => fill(first.len().max(1), 1, &|b, _, i, j| {
+            Term::Band { low, high, first, rows } => fill(first.len().max(1), 1, &|b, _, i, j| {
                 let distance = j as i64 - i as i64;
-                (*low <= distance && distance <= *high) || first.get(b).is_some_and(|&n| j < n)
+                (*low <= distance && distance <= *high) || first.get(b).is_some_and(|&n| j < n) || (i as i64) < *rows
             }),
             Term::Segments { queries: of_queries, keys: of_keys } => {
                 let (q, k) = (of_queries.to_vec::<u32>()?, of_keys.to_vec::<u32>()?);

@@ -5,6 +5,8 @@ use super::{Mask, Pairs, Term};
 use crate::cpu::parallel::fill_rows;
 use crate::device::Kind;
 use crate::kernels::attention::pack_bits;
+use crate::sparse::words::LISTS;
+use crate::sparse::{BlockIndex, BlockLayout};
 use crate::{Device, Error, Result, Tensor};
 
 /// A mask made ready for one attention.
@@ -22,21 +24,41 @@ impl Mask {
         if self.is_all() {
             return Ok(None);
         }
-        let fits = |lowered: &&Lowered| lowered.pairs == pairs && lowered.device.same(device);
+        let sizeless = self.terms.iter().all(Term::is_sizeless);
+        let fits = |lowered: &&Lowered| (sizeless || lowered.pairs == pairs) && lowered.device.same(device);
         if let Some(lowered) = self.lowered.get().filter(fits) {
             return Ok(Some(lowered.words.clone()));
         }
-        let words = lower(op, &self.terms, pairs, device)?;
+        let words = lower(op, &self.terms, None, pairs, device)?;
         // A mask that meets other sizes, or another device, is prepared each time.
         let _ = self.lowered.set(Lowered { pairs, device: device.clone(), words: words.clone() });
         Ok(Some(words))
+    }
+
+    /// The words of the mask behind lists of blocks; `whole` says that full blocks need no test. The terms must fit.
+    pub(crate) fn with_lists(
+        &self,
+        op: &'static str,
+        index: &BlockIndex,
+        whole: bool,
+        pairs: Pairs,
+        device: &Device,
+    ) -> Result<Tensor> {
+        lower(op, &self.terms, Some((index, whole)), pairs, device)
+    }
+}
+
+impl Term {
+    /// Whether its words do not depend on how many queries and keys there are: so one mask serves a growing cache.
+    fn is_sizeless(&self) -> bool {
+        matches!(self, Term::Band { .. } | Term::KeyLengths(_) | Term::QueryLengths(_))
     }
 }
 
 /// The words of a CPU tensor made by [`Mask::lowered`].
 pub(crate) fn words<'a>(op: &'static str, words: Option<&'a Tensor>, pairs: Pairs) -> Result<Words<'a>> {
     let words = words.map_or(Ok(&[][..]), |words| words.cpu_slice::<u32>(op))?;
-    Ok(Words { words, queries: pairs.queries, keys: pairs.keys })
+    Ok(Words { words, pairs, shift: 0 })
 }
 
 /// The list under construction: what the host knows, and then tensors of bits, whose places are known before they are.
@@ -46,12 +68,20 @@ struct List {
     end: usize,
 }
 
-fn lower(op: &'static str, terms: &[Term], pairs: Pairs, device: &Device) -> Result<Tensor> {
-    let mut list = List { words: vec![0; 1 + TERM * terms.len()], bits: Vec::new(), end: 0 };
-    list.words[0] = terms.len() as u32;
+fn lower(
+    op: &'static str,
+    terms: &[Term],
+    lists: Option<(&BlockIndex, bool)>,
+    pairs: Pairs,
+    device: &Device,
+) -> Result<Tensor> {
+    let count = terms.len() + usize::from(lists.is_some());
+    let mut list = List { words: vec![0; 1 + TERM * count], bits: Vec::new(), end: 0 };
+    list.words[0] = count as u32;
     // Bits last: they may come from the device.
     let late = |term: &Term| matches!(term, Term::Bits { .. });
     let order = terms.iter().filter(|t| !late(t)).chain(terms.iter().filter(|t| late(t)));
+    let first = usize::from(lists.is_some());
     for (index, term) in order.enumerate() {
         if late(term) && list.bits.is_empty() {
             list.end = list.words.len();
@@ -60,7 +90,12 @@ fn lower(op: &'static str, terms: &[Term], pairs: Pairs, device: &Device) -> Res
         if list.words.len().max(list.end) > 1 << 30 {
             return Err(Error::shape(op, format!("a mask of {} words is too large", list.end)));
         }
-        list.words[1 + TERM * index..][..TERM].copy_from_slice(&numbers);
+        list.words[1 + TERM * (first + index)..][..TERM].copy_from_slice(&numbers);
+    }
+    if let Some((index, whole)) = lists {
+        list.end = list.end.max(list.words.len());
+        let numbers = list.blocks(op, index, whole, device)?;
+        list.words[1..][..TERM].copy_from_slice(&numbers);
     }
     let length = list.words.len();
     let known = Tensor::from_vec(list.words, &[length], device)?;
@@ -82,6 +117,21 @@ impl List {
         [place as u32, if values.len() > length { stride as u32 } else { 0 }]
     }
 
+    /// The lists of blocks, and what stands of them in the first term.
+    fn blocks(&mut self, op: &'static str, index: &BlockIndex, whole: bool, device: &Device) -> Result<[u32; TERM]> {
+        let BlockLayout { batch, heads, query_block, key_block, .. } = index.layout();
+        let mut numbers = [LISTS, 0, 0, batch as u32, heads as u32, query_block as u32, key_block as u32, whole.into()];
+        for (place, words) in numbers[1..].iter_mut().zip(index.lists(device)?) {
+            *place = self.end as u32;
+            self.end += words.elements();
+            self.bits.push(words);
+        }
+        if self.end > 1 << 30 {
+            return Err(Error::shape(op, format!("a mask and lists of {} words are too large", self.end)));
+        }
+        Ok(numbers)
+    }
+
     fn lengths(&mut self, lengths: &[usize]) -> [u32; 2] {
         let values: Vec<u32> = lengths.iter().map(|&n| n as u32).collect();
         self.rows(&values, 1, |_| Vec::new())
@@ -99,9 +149,9 @@ impl List {
                 let [place, stride] = self.lengths(lengths);
                 [QUERY_LENGTHS, place, stride, 0, 0, 0, 0, 0]
             }
-            Term::Band { low, high, first } => {
+            Term::Band { low, high, first, rows } => {
                 let [place, stride] = if first.is_empty() { [0, 0] } else { self.lengths(first) };
-                [BAND, word(*low), word(*high), place, stride, 0, 0, 0]
+                [BAND, word(*low), word(*high), place, stride, word(*rows), 0, 0]
             }
             Term::Segments { queries: of_queries, keys: of_keys } => {
                 let extremes = |row: &[u32]| summarise(row, |block| extremes(block.iter().copied()).to_vec());

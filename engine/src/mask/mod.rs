@@ -3,6 +3,7 @@
 mod check;
 mod dense;
 pub(crate) mod lower;
+pub(crate) mod steps;
 #[cfg(test)]
 mod tests;
 pub(crate) mod words;
@@ -49,8 +50,8 @@ enum Term {
     KeyLengths(Vec<usize>),
     /// `i < lengths[b]`.
     QueryLengths(Vec<usize>),
-    /// `low <= j - i <= high`, or `j < first[b]`.
-    Band { low: i64, high: i64, first: Vec<usize> },
+    /// `low <= j - i <= high`, or `j < first[b]`, or `i < rows`.
+    Band { low: i64, high: i64, first: Vec<usize>, rows: i64 },
     /// Equal numbers, not `u32::MAX`.
     Segments { queries: Tensor, keys: Tensor },
     /// `low[b, h, j] <= t < high[b, h, j]`, where `t` is `times[b, i]`, or `i + shift`.
@@ -72,29 +73,34 @@ impl Mask {
     /// Query `i` sees the keys `j <= i + offset`. The offset is 0 where queries and keys are the same positions, and the number
     /// of keys before the first query where the queries are the last of more positions (`keys - queries`).
     pub fn causal(offset: i64) -> Self {
-        Mask::of(Term::Band { low: -FAR, high: offset.clamp(-FAR, FAR), first: Vec::new() })
+        Mask::of(Term::Band { low: -FAR, high: offset.clamp(-FAR, FAR), first: Vec::new(), rows: 0 })
     }
 
     /// Query `i` sees the keys from `i - left` to `i + right`.
     pub fn window(left: usize, right: usize) -> Self {
-        Mask::first_or_window(Vec::new(), left, right)
+        Mask::first_or_window(Vec::new(), 0, left, right)
     }
 
     /// [`Mask::window`], and the first `sinks` keys for everybody (Xiao et al., "Efficient streaming language models with
     /// attention sinks", 2023). With `right` 0 add `.and(Mask::causal(0))` if the first queries are not to see later sinks.
     pub fn sink_window(sinks: usize, left: usize, right: usize) -> Self {
-        Mask::first_or_window(vec![sinks], left, right)
+        Mask::first_or_window(vec![sinks], 0, left, right)
     }
 
-    fn first_or_window(first: Vec<usize>, left: usize, right: usize) -> Self {
+    /// [`Mask::window`], and the first `globals` tokens see all and are seen by all (Beltagy et al., "Longformer", 2020).
+    pub fn global_window(globals: usize, left: usize, right: usize) -> Self {
+        Mask::first_or_window(vec![globals], globals, left, right)
+    }
+
+    fn first_or_window(first: Vec<usize>, rows: usize, left: usize, right: usize) -> Self {
         let distance = |n: usize| i64::try_from(n).map_or(FAR, |n| n.min(FAR));
-        Mask::of(Term::Band { low: -distance(left), high: distance(right), first })
+        Mask::of(Term::Band { low: -distance(left), high: distance(right), first, rows: distance(rows) })
     }
 
     /// Causal, but the first `lengths[b]` keys are seen by everybody: a prefix language model (Raffel et al., 2020). One length
     /// for each batch element, or one for all.
     pub fn prefix(lengths: &[usize]) -> Self {
-        Mask::of(Term::Band { low: -FAR, high: 0, first: lengths.to_vec() })
+        Mask::of(Term::Band { low: -FAR, high: 0, first: lengths.to_vec(), rows: 0 })
     }
 
     /// Keys from `lengths[b]` on are padding. One length for each batch element, or one for all.
@@ -150,7 +156,8 @@ impl Mask {
         let offset = offset.clamp(-FAR, FAR);
         for term in &mut self.terms {
             match term {
-                Term::Band { low, high, .. } => {
+                Term::Band { low, high, rows, .. } => {
+                    *rows = (*rows - offset).max(0);
                     // What is unbounded stays so.
                     *low = if *low == -FAR { -FAR } else { (*low + offset).clamp(-FAR, FAR) };
                     *high = if *high == FAR { FAR } else { (*high + offset).clamp(-FAR, FAR) };
@@ -160,6 +167,11 @@ impl Mask {
             }
         }
         Mask { terms: self.terms, ..Mask::default() }
+    }
+
+    /// Whether this is a clone of the other, or both are all.
+    pub(crate) fn same(&self, other: &Mask) -> bool {
+        Arc::ptr_eq(&self.lowered, &other.lowered) || (self.is_all() && other.is_all())
     }
 
     /// Whether every query sees every key.

@@ -52,7 +52,7 @@ impl Draw {
 
     fn mask(&mut self, pairs: Pairs) -> Mask {
         let Pairs { batch, heads, queries, keys } = pairs;
-        match self.below(10) {
+        match self.below(11) {
             0 => Mask::causal(self.below(40) as i64 - 20),
             1 => Mask::window(self.below(60), self.below(60)),
             2 => Mask::sink_window(self.below(keys + 1), self.below(40), self.below(4)),
@@ -65,6 +65,7 @@ impl Draw {
                 let times = (self.below(2) == 0).then(|| self.times(&[b, queries], -10, 30));
                 Mask::intervals(&self.times(&[b, h, keys], -60, 40), &self.times(&[1, h, keys], 0, 80), times.as_ref())
             }
+            9 => Mask::global_window(self.below(keys + 1), self.below(30), self.below(30)),
             8 => Mask::dense(&self.seen([batch, heads, queries, keys])),
             _ => {
                 let (rows, columns) = (1 + self.below(80), 1 + self.below(80));

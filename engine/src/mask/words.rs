@@ -6,11 +6,13 @@
 
 use std::ops::Range;
 
+use super::Pairs;
+
 /// `[kind, lengths, stride]`.
 pub(super) const KEY_LENGTHS: u32 = 0;
 /// `[kind, lengths, stride]`.
 pub(super) const QUERY_LENGTHS: u32 = 1;
-/// `[kind, low, high, first or 0, stride]`.
+/// `[kind, low, high, first or 0, stride, rows]`.
 pub(super) const BAND: u32 = 2;
 /// `[kind, queries, stride, keys, stride]`; summary: least and largest.
 pub(super) const SEGMENTS: u32 = 3;
@@ -53,8 +55,9 @@ impl Tile {
 #[derive(Clone, Copy)]
 pub(crate) struct Words<'a> {
     pub words: &'a [u32],
-    pub queries: usize,
-    pub keys: usize,
+    pub pairs: Pairs,
+    /// Position of the first query among the keys, for rows and ranges of keys; tiles are those of queries at their own positions.
+    pub shift: usize,
 }
 
 type Term = [u32; TERM];
@@ -63,7 +66,7 @@ impl<'a> Words<'a> {
     fn terms(self) -> impl Iterator<Item = Term> + 'a {
         let count = self.words.first().map_or(0, |&n| n as usize);
         let (terms, _) = self.words.get(1..).unwrap_or_default().as_chunks::<TERM>();
-        terms.iter().take(count).copied()
+        terms.iter().take(count).skip(usize::from(self.lists().is_some())).copied()
     }
 
     fn at(self, start: u32, index: usize) -> u32 {
@@ -88,6 +91,7 @@ impl<'a> Words<'a> {
         hidden: T,
     ) {
         let of = |stride: u32| batch * stride as usize;
+        let position = (i + self.shift) as i64;
         // The place in the row of a position among the keys.
         let length = row.len() as i64;
         let place = |position: i64| (position - keys.start as i64).clamp(0, length) as usize;
@@ -98,10 +102,11 @@ impl<'a> Words<'a> {
             }
             QUERY_LENGTHS if i < self.at(a, of(b)) as usize => {}
             QUERY_LENGTHS => row.fill(hidden),
+            BAND if position < i64::from(e) => {}
             BAND => {
                 let (low, high) = (i64::from(a as i32), i64::from(b as i32));
                 let first = if c > 0 { place(self.signed(c, of(d))) } else { 0 };
-                let (start, end) = (place(i as i64 + low), place(i as i64 + high + 1));
+                let (start, end) = (place(position + low), place(position + high + 1));
                 row[first..start.max(first)].fill(hidden);
                 row[end.max(first)..].fill(hidden);
             }
@@ -113,7 +118,7 @@ impl<'a> Words<'a> {
                     .for_each(|(x, j)| *x = if numbers[j] == number && number != PADDING { *x } else { hidden });
             }
             INTERVALS => {
-                let time = if d > 0 { self.signed(d, of(e) + i) } else { i as i64 + i64::from(e as i32) };
+                let time = if d > 0 { self.signed(d, of(e) + i) } else { position + i64::from(e as i32) };
                 let pairs = &self.words[a as usize + of(b) + head * c as usize..];
                 let sees =
                     |j: usize| i64::from(pairs[2 * j] as i32) <= time && time < i64::from(pairs[2 * j + 1] as i32);
@@ -159,12 +164,14 @@ impl<'a> Words<'a> {
                 let (low, high) = (i64::from(a as i32), i64::from(b as i32));
                 let band = Tile::of(least > high || most < low, low <= least && most <= high);
                 let first = if c > 0 { before(keys, self.at(c, row(d))) } else { Tile::Empty };
-                Tile::of(band == Tile::Empty && first == Tile::Empty, band == Tile::Full || first == Tile::Full)
+                let rows = before(queries, e);
+                let parts = [band, first, rows];
+                Tile::of(parts.iter().all(|&tile| tile == Tile::Empty), parts.contains(&Tile::Full))
             }
             SEGMENTS => {
                 let (q, k) = (
-                    self.least_and_most(a, row(b), self.queries, queries),
-                    self.least_and_most(c, row(d), self.keys, keys),
+                    self.least_and_most(a, row(b), self.pairs.queries, queries),
+                    self.least_and_most(c, row(d), self.pairs.keys, keys),
                 );
                 let one = q.0 == q.1 && k.0 == k.1 && q.0 == k.0 && q.0 != PADDING;
                 Tile::of(q.1 < k.0 || k.1 < q.0, one)
@@ -172,9 +179,9 @@ impl<'a> Words<'a> {
             INTERVALS => {
                 let time = match d {
                     0 => (queries.start as i64 + i64::from(e as i32), queries.end as i64 - 1 + i64::from(e as i32)),
-                    _ => self.signed_extremes(d, row(e) + self.queries, 2, queries),
+                    _ => self.signed_extremes(d, row(e) + self.pairs.queries, 2, queries),
                 };
-                let pairs = row(b) + head * c as usize + 2 * self.keys;
+                let pairs = row(b) + head * c as usize + 2 * self.pairs.keys;
                 let start = self.signed_extremes(a, pairs, 4, keys);
                 let end = self.signed_extremes(a, pairs + 2, 4, keys);
                 Tile::of(time.1 < start.0 || time.0 >= end.1, start.1 <= time.0 && time.1 < end.0)
@@ -209,8 +216,8 @@ impl<'a> Words<'a> {
     ) -> Tile {
         let matrix = batch * b as usize + head * h as usize;
         let step = row_stride as usize;
-        let count = if step == 0 { 1 } else { self.queries.div_ceil(rows as usize) };
-        let width = self.keys.div_ceil(columns as usize).div_ceil(32);
+        let count = if step == 0 { 1 } else { self.pairs.queries.div_ceil(rows as usize) };
+        let width = self.pairs.keys.div_ceil(columns as usize).div_ceil(32);
         let i = match step {
             0 => 0..1,
             _ => queries.start / rows as usize..queries.end.div_ceil(rows as usize),
@@ -235,13 +242,13 @@ impl<'a> Words<'a> {
 
     /// Keys outside of which these queries see nothing.
     pub fn keys_of(self, batch: usize, queries: &Range<usize>) -> Range<usize> {
-        let (mut start, mut end) = (0, self.keys as i64);
-        for [kind, a, b, c, ..] in self.terms() {
+        let (mut start, mut end) = (0, self.pairs.keys as i64);
+        for [kind, a, b, c, _, e, ..] in self.terms() {
             match kind {
                 KEY_LENGTHS => end = end.min(self.signed(a, batch * b as usize)),
-                BAND if c == 0 => {
-                    start = start.max(queries.start as i64 + i64::from(a as i32));
-                    end = end.min(queries.end as i64 + i64::from(b as i32));
+                BAND if c == 0 && e == 0 => {
+                    start = start.max((queries.start + self.shift) as i64 + i64::from(a as i32));
+                    end = end.min((queries.end + self.shift) as i64 + i64::from(b as i32));
                 }
                 _ => {}
             }
@@ -251,11 +258,11 @@ impl<'a> Words<'a> {
 
     /// Queries outside of which nobody sees these keys.
     pub fn queries_of(self, batch: usize, keys: &Range<usize>) -> Range<usize> {
-        let (mut start, mut end) = (0, self.queries as i64);
-        for [kind, a, b, c, ..] in self.terms() {
+        let (mut start, mut end) = (0, self.pairs.queries as i64);
+        for [kind, a, b, c, _, e, ..] in self.terms() {
             match kind {
                 QUERY_LENGTHS => end = end.min(self.signed(a, batch * b as usize)),
-                BAND if c == 0 => {
+                BAND if c == 0 && e == 0 => {
                     start = start.max(keys.start as i64 - i64::from(b as i32));
                     end = end.min(keys.end as i64 - i64::from(a as i32));
                 }

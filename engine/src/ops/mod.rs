@@ -2,6 +2,7 @@
 
 pub(crate) mod attention;
 pub(crate) mod cross_entropy;
+pub(crate) mod decode;
 pub(crate) mod einsum;
 pub(crate) mod elementwise;
 pub(crate) mod index;

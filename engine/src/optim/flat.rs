@@ -2,10 +2,10 @@
 
 use std::mem;
 
-use super::plane::Plane;
 use super::rule::Rule;
 use crate::device::Kind;
 use crate::nn::Param;
+use crate::plane::Plane;
 use crate::{DType, Device, Error, Gradients, Result, Tensor, profile};
 use crate::{cpu::optim as cpu, kernels::optim as kernels};
 

@@ -4,7 +4,6 @@ mod clip;
 mod flat;
 mod group;
 mod optimizer;
-mod plane;
 mod rule;
 mod scaler;
 mod schedule;

@@ -1,8 +1,8 @@
 //! Attention and rotary positions. The work is in [`crate::ops::attention`] and [`crate::ops::rotary`].
 
-use crate::ops::attention::{AttentionOptions, attention, reference};
-use crate::ops::rotary;
-use crate::{Result, Tensor};
+use crate::ops::attention::{AttentionOptions, attention, reference, sparse_attention};
+use crate::ops::{decode, rotary};
+use crate::{BlockIndex, KvCache, PagedCache, Result, Sequence, Tensor};
 
 impl Tensor {
     /// Scaled dot-product attention: `softmax(self key^T * scale) value`, with the masks and biases of `options`.
@@ -19,6 +19,51 @@ impl Tensor {
     /// If shapes, dtypes or devices do not fit, or an option is outside its domain.
     pub fn attention(&self, key: &Tensor, value: &Tensor, options: &AttentionOptions) -> Result<Tensor> {
         attention(self, key, value, options)
+    }
+
+    /// Attention of a few queries [batch, heads, queries, head_dim], the last tokens of their sequences, to a cache that holds the keys and
+    /// values of all tokens, their own among them. The result is [batch, heads, queries, value_dim]; there is no gradient.
+    ///
+    /// Query `i` of sequence `b` stands at position `t = lengths[b] - queries + i`: it is this position that causal, window, prefix and
+    /// interval terms of the mask and the relative bias speak of, so that one mask serves every step. Of a relative bias
+    /// [heads or 1, entries], entry `entries - queries + j - t` serves key `j`; it may be longer than the cache. Several queries need
+    /// [`Mask::causal`](crate::Mask::causal) of 0 if none is to see those after it. A bias broadcasts to [batch, heads, queries, longest].
+    ///
+    /// The keys are split over workgroups, or cores, whose results are merged in a fixed order.
+    ///
+    /// # Errors
+    /// If shapes, dtypes or devices do not fit, there are more queries than tokens in a sequence, or an option is outside its
+    /// domain; dropout is refused.
+    pub fn decode(&self, cache: &KvCache, options: &AttentionOptions) -> Result<Tensor> {
+        decode::contiguous(self, cache, options)
+    }
+
+    /// [`Tensor::decode`] with the keys and values of these sequences of a paged cache, one for each row of the batch.
+    ///
+    /// # Errors
+    /// As [`Tensor::decode`], or if a sequence is unknown.
+    pub fn decode_paged(
+        &self,
+        cache: &PagedCache,
+        sequences: &[Sequence],
+        options: &AttentionOptions,
+    ) -> Result<Tensor> {
+        decode::paged(self, cache, sequences, options)
+    }
+
+    /// [`Tensor::attention`] within the blocks that `index` lists, and under `options.mask`: time and memory go with the blocks that are listed,
+    /// in both directions. [`reference::sparse_attention`](crate::reference::sparse_attention) is the same as a composition.
+    ///
+    /// # Errors
+    /// As [`Tensor::attention`], and if the index is for other sizes.
+    pub fn sparse_attention(
+        &self,
+        key: &Tensor,
+        value: &Tensor,
+        index: &BlockIndex,
+        options: &AttentionOptions,
+    ) -> Result<Tensor> {
+        sparse_attention(self, key, value, index, options)
     }
 
     /// The weights [batch, heads, queries, keys] that [`Tensor::attention`] gives the values, for probes: all of them in memory.

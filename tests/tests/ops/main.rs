@@ -6,6 +6,7 @@
 mod attention;
 mod autograd;
 mod cross_entropy;
+mod decode;
 mod elementwise;
 mod faults;
 mod index;
@@ -25,6 +26,7 @@ mod reduce;
 mod scan;
 mod softmax;
 mod sort;
+mod sparse;
 mod steady;
 mod view;
 mod window;

@@ -8,24 +8,24 @@ use wgrad_tests::{
 
 /// One attention, drawn from a seed: sizes, which options, and the numbers of the mask.
 #[derive(Debug, Clone)]
-struct Case {
-    batch: usize,
-    heads: usize,
-    key_heads: usize,
-    queries: usize,
-    keys: usize,
+pub(crate) struct Case {
+    pub batch: usize,
+    pub heads: usize,
+    pub key_heads: usize,
+    pub queries: usize,
+    pub keys: usize,
     head_dim: usize,
     value_dim: usize,
-    terms: Vec<usize>,
+    pub terms: Vec<usize>,
     bias: Option<[bool; 3]>,
     relative: bool,
     sinks: bool,
     softcap: bool,
-    seed: u64,
+    pub seed: u64,
 }
 
 impl Case {
-    fn draw(seed: u64, small: bool) -> Case {
+    pub fn draw(seed: u64, small: bool) -> Case {
         let mut random = Random::new(seed);
         let mut one_of = |choices: &[usize]| choices[random.below(choices.len())];
         let lengths: &[usize] = if small { &[1, 2, 3, 5, 7] } else { &[1, 2, 5, 31, 32, 33, 63, 65, 100] };
@@ -46,13 +46,13 @@ impl Case {
             softcap: one_of(&[0, 0, 1]) == 1,
             seed,
         };
-        case.terms = (0..one_of(&[0, 1, 1, 2])).map(|_| one_of(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9])).collect();
+        case.terms = (0..one_of(&[0, 1, 1, 2])).map(|_| one_of(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10])).collect();
         case.bias = (one_of(&[0, 1]) == 1).then(|| [one_of(&[0, 1]) == 1, one_of(&[0, 1]) == 1, one_of(&[0, 1]) == 1]);
         case
     }
 
     /// Query, key, value, and the biases there are.
-    fn inputs(&self) -> Vec<Input> {
+    pub fn inputs(&self) -> Vec<Input> {
         let &Case { batch, heads, key_heads, queries, keys, head_dim, value_dim, seed, .. } = self;
         // As projections give them: [batch, length, heads, width], seen as [batch, heads, length, width].
         let heads_view = |length: usize, heads: usize, width: usize, seed: u64| {
@@ -77,7 +77,7 @@ impl Case {
         inputs
     }
 
-    fn options(&self, x: &[Tensor]) -> Result<AttentionOptions> {
+    pub fn options(&self, x: &[Tensor]) -> Result<AttentionOptions> {
         let mut extras = x[3..].iter().cloned();
         Ok(AttentionOptions {
             mask: self.mask(x[0].device())?,
@@ -89,7 +89,7 @@ impl Case {
         })
     }
 
-    fn mask(&self, device: &Device) -> Result<Mask> {
+    pub fn mask(&self, device: &Device) -> Result<Mask> {
         let &Case { batch, heads, queries, keys, .. } = self;
         let mut random = Random::new(self.seed ^ 9);
         let mut mask = Mask::all();
@@ -113,6 +113,7 @@ impl Case {
                 0 => Mask::causal(random.below(queries + 4) as i64 - 4),
                 1 => Mask::window(random.below(keys + 1), random.below(5)),
                 2 => Mask::sink_window(random.below(keys + 1), random.below(keys + 1), 0),
+                10 => Mask::global_window(random.below(keys + 1), random.below(9), random.below(9)),
                 3 => Mask::prefix(&lengths(&mut random, keys)),
                 4 => Mask::key_lengths(&lengths(&mut random, keys)),
                 5 => Mask::query_lengths(&lengths(&mut random, queries)),
@@ -137,9 +138,16 @@ impl Case {
     }
 }
 
+/// An attention in two ways.
+pub(crate) type Way<'a> = &'a dyn Fn(&[Tensor]) -> Result<Tensor>;
+
 /// Fused against composed, in value and in every gradient.
 fn same_as_composed(case: &Case, device: &Device) {
-    let run = |f: &dyn Fn(&[Tensor]) -> Result<Tensor>| {
+    same(case, device, &|x| case.fused(x), &|x| case.composed(x));
+}
+
+pub(crate) fn same(case: &Case, device: &Device, fused: Way, composed: Way) {
+    let run = |f: Way| {
         let leaves: Vec<Tensor> = case.inputs().iter().map(|i| i.stored(device, DType::F32).unwrap()).collect();
         let operands: Vec<Tensor> = case.inputs().iter().zip(&leaves).map(|(i, x)| i.operand(x).unwrap()).collect();
         let out = f(&operands).unwrap();
@@ -149,8 +157,7 @@ fn same_as_composed(case: &Case, device: &Device) {
         all.extend(leaves.iter().map(|leaf| grads.get(leaf).unwrap().to_f64_vec().unwrap()));
         all
     };
-    let fused = run(&|x| case.fused(x));
-    let composed = run(&|x| case.composed(x));
+    let (fused, composed) = (run(fused), run(composed));
     // A gradient may be what is left of terms as large as those that make up the largest.
     let overall = composed.iter().flatten().fold(0.0, |m: f64, v| m.max(v.abs()));
     for (at, (fused, composed)) in fused.iter().zip(&composed).enumerate() {

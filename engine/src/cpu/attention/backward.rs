@@ -8,11 +8,12 @@ use std::ops::Range;
 
 use super::forward::weight;
 use super::product::{Matrix, product};
-use super::{Block, COLUMNS, Context, Heads, ROWS, pieces};
+use super::{Block, COLUMNS, Context, Heads, ROWS};
 use crate::cpu::Float;
 use crate::cpu::parallel::{collect, fill_rows};
 use crate::layout::Dims;
 use crate::mask::Pairs;
+use crate::mask::steps::Side;
 use crate::mask::words::Tile;
 use crate::ops::attention::{Grads, NOTHING, Operands, Plan, Wants};
 use crate::{Result, Tensor};
@@ -59,7 +60,7 @@ pub(super) fn run<T: Float>(
     let backward = Backward { context: Context::new(op, operands, plan)?, d_out, log_sums, delta: &delta, wants };
 
     let chunks = TASKS.div_ceil(batch * key_heads).min(keys.div_ceil(COLUMNS));
-    let size = keys.div_ceil(chunks);
+    let size = keys.div_ceil(chunks).next_multiple_of(backward.context.words.block(Side::Key).unwrap_or(1));
     let chunks = keys.div_ceil(size);
     let parts = collect(batch * key_heads * chunks, queries * size * (plan.head_dim + width), &|task| {
         let (head, start) = (task / chunks, task % chunks * size);
@@ -123,11 +124,13 @@ impl<T: Float> Backward<'_, T> {
             relative: zeros(self.wants.relative, group * (queries + all_keys - 1)),
         };
         let mut tiles: [Vec<T>; 3] = std::array::from_fn(|_| vec![T::zero(); ROWS * COLUMNS]);
-        for tile in pieces(keys.clone(), COLUMNS) {
-            for head in 0..group {
-                for rows in pieces(self.context.words.queries_of(batch, &tile), ROWS) {
-                    let block = Block { batch, head: key_head * group + head, queries: rows, keys: tile.clone() };
-                    self.block(&block, &keys, head, &mut part, &mut tiles);
+        let words = self.context.words;
+        for columns in words.tiles(Side::Key, keys.clone(), COLUMNS) {
+            for member in 0..group {
+                let head = key_head * group + member;
+                for (rows, tile) in words.steps(Side::Key, batch, head, &columns, ROWS) {
+                    let block = Block { batch, head, queries: rows, keys: columns.clone() };
+                    self.block(&block, tile, &keys, member, &mut part, &mut tiles);
                 }
             }
         }
@@ -135,12 +138,16 @@ impl<T: Float> Backward<'_, T> {
     }
 
     /// Adds what one block of queries and keys gives. `head` counts in the group, `keys` are those of the task.
-    fn block(&self, block: &Block, keys: &Range<usize>, head: usize, part: &mut Part<T>, tiles: &mut [Vec<T>; 3]) {
+    fn block(
+        &self,
+        block: &Block,
+        tile: Tile,
+        keys: &Range<usize>,
+        head: usize,
+        part: &mut Part<T>,
+        tiles: &mut [Vec<T>; 3],
+    ) {
         let (context, plan) = (&self.context, self.context.plan);
-        let tile = context.tile(block);
-        if tile == Tile::Empty {
-            return;
-        }
         let (rows, columns) = (block.queries.len(), block.keys.len());
         let [weights, slopes, grads] = tiles;
         let (weights, slopes, grads) =

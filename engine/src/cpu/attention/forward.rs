@@ -1,12 +1,12 @@
 //! Forward: each task has some queries of one head and goes over the keys with a running maximum.
 
 use super::product::{Matrix, product};
-use super::{Block, COLUMNS, Context, ROWS, pieces};
+use super::{Block, COLUMNS, Context, ROWS};
 use crate::cpu::Float;
 use crate::cpu::parallel::collect;
 use crate::layout::Dims;
 use crate::mask::Pairs;
-use crate::mask::words::Tile;
+use crate::mask::steps::Side;
 use crate::ops::attention::{NOTHING, Operands, Plan};
 use crate::{Result, Tensor};
 
@@ -15,12 +15,12 @@ pub(super) fn run<T: Float>(op: &'static str, operands: &Operands, plan: &Plan) 
     let sinks = operands.sinks.as_ref().map(Tensor::contiguous).transpose()?;
     let sinks = sinks.as_ref().map(|x| x.cpu_slice::<T>(op)).transpose()?;
     let Pairs { batch, heads, queries, keys } = plan.pairs;
-    let blocks = queries.div_ceil(ROWS);
+    let tiles = context.words.tiles(Side::Query, 0..queries, ROWS);
     let width = plan.head_dim + plan.value_dim;
-    let parts = collect(batch * heads * blocks, ROWS * keys * width, &|task| {
-        let (head, start) = (task / blocks, task % blocks * ROWS);
+    let parts = collect(batch * heads * tiles.len(), ROWS * keys * width, &|task| {
+        let (head, queries) = (task / tiles.len(), tiles[task % tiles.len()].clone());
         let (batch, head) = (head / heads, head % heads);
-        rows(&context, sinks.map(|sinks| sinks[head]), batch, head, start..queries.min(start + ROWS))
+        rows(&context, sinks.map(|sinks| sinks[head]), batch, head, queries)
     });
     let out: Vec<T> = parts.iter().flat_map(|(out, _)| out).copied().collect();
     let log_sums: Vec<T> = parts.into_iter().flat_map(|(_, log_sums)| log_sums).collect();
@@ -45,12 +45,8 @@ fn rows<T: Float>(
     // Of each row: the largest score so far, and the sum of the weights relative to it.
     let mut running = vec![(T::neg_infinity(), T::zero()); queries.len()];
     let mut scores = vec![T::zero(); queries.len() * COLUMNS];
-    for keys in pieces(context.words.keys_of(batch, &queries), COLUMNS) {
+    for (keys, tile) in context.words.steps(Side::Query, batch, head, &queries, COLUMNS) {
         let block = Block { batch, head, queries: queries.clone(), keys: keys.clone() };
-        let tile = context.tile(&block);
-        if tile == Tile::Empty {
-            continue;
-        }
         let scores = &mut scores[..queries.len() * keys.len()];
         context.scores(&block, tile, scores, None);
         let of_rows = running.iter_mut().zip(out.chunks_exact_mut(width));

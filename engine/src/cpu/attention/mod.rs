@@ -1,6 +1,7 @@
 //! Attention by tiles: products of the `gemm` crate on blocks of queries and keys, and between them the softmax of a tile.
 
 mod backward;
+pub(crate) mod decode;
 mod forward;
 mod product;
 
@@ -107,10 +108,6 @@ impl<'a, T: Float> Context<'a, T> {
         })
     }
 
-    fn tile(&self, block: &Block) -> Tile {
-        self.words.tile(block.batch, block.head, &block.queries, &block.keys)
-    }
-
     /// The scores of a block by rows, minus infinity where a query does not see a key; and into `slopes`, if given, the derivative of
     /// the softcap.
     fn scores(&self, block: &Block, tile: Tile, scores: &mut [T], mut slopes: Option<&mut [T]>) {
@@ -167,11 +164,6 @@ impl<'a, T: Float> Context<'a, T> {
             f(place, if words[element % 4] < dropout.threshold { T::zero() } else { scale });
         }
     }
-}
-
-/// Calls `f` with pieces of a range, of at most `size` each.
-fn pieces(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> {
-    range.clone().step_by(size).map(move |start| start..range.end.min(start + size))
 }
 
 /// Of non-negative strides that products can take: as it is, or a copy where a row is not dense.

@@ -2,7 +2,8 @@
 
 pub(crate) mod cut;
 
-use super::{flag, gpu_of, groups, size};
+use super::divisor::Divisor;
+use super::{bits, flag, gpu_of, groups, size, spread};
 use crate::device::gpu::{Bind, Launch};
 use crate::kernels::sort;
 use crate::layout::Layout;
@@ -33,7 +34,8 @@ fn slots(op: &'static str, index: &Tensor, first: usize, positions: &Positions) 
         *param = size(op, value)?;
     }
     params[20] = code;
-    params[21] = size(op, first)?;
+    params[21] = size(op, positions.shape.len())?;
+    params[22] = size(op, first)?;
     gpu.run(Launch {
         kernel: "index/slots",
         elems: &[("index", index.dtype())],
@@ -51,10 +53,15 @@ fn take(op: &'static str, base: Option<&Tensor>, x: &Tensor, slots: &Tensor, blo
     let count = out.elements();
     let (base_offset, x_offset) = (base.map_or(0, |b| b.layout().offset), x.layout().offset);
     let aligned = aligned(x, block) && base_offset.is_multiple_of(4);
-    gpu_of(op, x)?.run(Launch {
+    let (inner, each) = (size(op, block.inner)?, size(op, entries)?);
+    let (by_inner, by_entries) = (Divisor::new(inner), Divisor::new(each));
+    let elem = bits(x.dtype());
+    let gpu = gpu_of(op, x)?;
+    let ([workgroup, fours], groups) = spread(gpu, size(op, count)?.div_ceil(4));
+    gpu.run(Launch {
         kernel: "index/take",
-        elems: &[("base", x.dtype()), ("x", x.dtype()), ("y", x.dtype())],
-        constants: &[("ALIGNED", flag(aligned)), ("HAS_BASE", flag(base.is_some()))],
+        elems: &[("base", elem), ("x", elem), ("y", elem)],
+        constants: &[("ALIGNED", flag(aligned)), ("HAS_BASE", flag(base.is_some())), workgroup, fours],
         bind: &[
             Bind::Read(base.unwrap_or(x).gpu_buffer(op)?),
             Bind::Read(x.gpu_buffer(op)?),
@@ -63,13 +70,17 @@ fn take(op: &'static str, base: Option<&Tensor>, x: &Tensor, slots: &Tensor, blo
         ],
         params: bytemuck::cast_slice(&[
             size(op, count)?,
-            size(op, entries)?,
+            each,
             size(op, block.rows)?,
-            size(op, block.inner)?,
+            inner,
             size(op, x_offset)?,
             size(op, base_offset)?,
+            by_inner.magic,
+            by_inner.shift,
+            by_entries.magic,
+            by_entries.shift,
         ]),
-        groups: groups(count.div_ceil(4)),
+        groups,
     })?;
     Ok(out)
 }
@@ -141,6 +152,8 @@ fn sum_groups(
     // Without blocks the source stands in, as what it is.
     let (blocks, has_blocks) = (blocks.as_ref().unwrap_or(src), blocks.is_some());
     let base_offset = base.map_or(0, |base| base.layout().offset);
+    let (rows, inner) = (size(op, block.rows)?, size(op, block.inner)?);
+    let (by_inner, by_rows) = (Divisor::new(inner), Divisor::new(rows));
     gpu_of(op, src)?.run(Launch {
         kernel: "index/sum",
         elems: &[("base", base.map_or(dtype, Tensor::dtype)), ("src", dtype), ("blocks", blocks.dtype()), ("y", to)],
@@ -160,11 +173,15 @@ fn sum_groups(
         params: bytemuck::cast_slice(&[
             size(op, count)?,
             size(op, entries)?,
-            size(op, block.rows)?,
-            size(op, block.inner)?,
+            rows,
+            inner,
             size(op, src.layout().offset)?,
             size(op, base_offset)?,
             skip.map_or(Ok(u32::MAX), |row| size(op, row))?,
+            by_inner.magic,
+            by_inner.shift,
+            by_rows.magic,
+            by_rows.shift,
         ]),
         groups: groups(count.div_ceil(4)),
     })?;
@@ -175,7 +192,10 @@ fn sum_groups(
 fn sum_blocks(op: &'static str, src: &Tensor, slots: &Tensor, grouped: &Groups, block: &Block) -> Result<Tensor> {
     let dtype = if src.dtype().is_half() { DType::F32 } else { src.dtype() };
     let entries = grouped.order.elements();
-    let out = Tensor::gpu_uninit(op, block.dims(op, entries / BLOCK)?, dtype, src.device())?;
+    let blocks = entries / BLOCK;
+    let out = Tensor::gpu_uninit(op, block.dims(op, blocks)?, dtype, src.device())?;
+    let (inner, blocks) = (size(op, block.inner)?, size(op, blocks)?);
+    let (by_inner, by_blocks) = (Divisor::new(inner), Divisor::new(blocks));
     gpu_of(op, src)?.run(Launch {
         kernel: "index/blocks",
         elems: &[("src", src.dtype()), ("blocks", dtype)],
@@ -189,8 +209,13 @@ fn sum_blocks(op: &'static str, src: &Tensor, slots: &Tensor, grouped: &Groups, 
         params: bytemuck::cast_slice(&[
             size(op, out.elements())?,
             size(op, entries)?,
-            size(op, block.inner)?,
+            inner,
             size(op, src.layout().offset)?,
+            blocks,
+            by_inner.magic,
+            by_inner.shift,
+            by_blocks.magic,
+            by_blocks.shift,
         ]),
         groups: groups(out.elements().div_ceil(4)),
     })?;
@@ -206,13 +231,17 @@ fn one_hot(op: &'static str, slots: &Tensor, classes: usize) -> Result<Tensor> {
     let shape = [slots.shape(), &[classes]].concat();
     Layout::contiguous(op, &shape)?;
     let out = Tensor::gpu_uninit(op, Dims::new(op, &shape)?, DType::U32, slots.device())?;
-    gpu_of(op, slots)?.run(Launch {
+    let (count, classes) = (size(op, out.elements())?, size(op, classes)?);
+    let by = Divisor::new(classes);
+    let gpu = gpu_of(op, slots)?;
+    let (constants, groups) = spread(gpu, count.div_ceil(4));
+    gpu.run(Launch {
         kernel: "index/one_hot",
         elems: &[],
-        constants: &[],
+        constants: &constants,
         bind: &[Bind::Read(slots.gpu_buffer(op)?), Bind::Write(out.gpu_buffer(op)?)],
-        params: bytemuck::cast_slice(&[size(op, out.elements())?, size(op, classes)?]),
-        groups: groups(out.elements()),
+        params: bytemuck::cast_slice(&[count, classes, by.magic, by.shift]),
+        groups,
     })?;
     Ok(out)
 }

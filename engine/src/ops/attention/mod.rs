@@ -11,10 +11,12 @@ use crate::kernels::attention as kernels;
 use crate::layout::Dims;
 use crate::mask::Pairs;
 use crate::ops::rows::{narrowed, wide};
+use crate::sparse::{BlockIndex, BlockLayout};
 use crate::{Result, Tensor};
 
 pub use options::AttentionOptions;
 use options::check;
+pub(crate) use options::checked_scale;
 
 /// The logarithm of the sum of a query that sees nothing: a number that no real one comes near, yet finite.
 pub(crate) const NOTHING: f64 = -1e30;
@@ -38,6 +40,8 @@ pub(crate) struct Plan {
     pub scale: f64,
     pub softcap: Option<f64>,
     pub dropout: Option<Dropout>,
+    /// Of the lists of blocks, if there are any.
+    pub blocks: Option<BlockLayout>,
 }
 
 impl Plan {
@@ -62,7 +66,7 @@ pub(crate) struct Operands {
     pub relative: Option<Tensor>,
     /// [heads].
     pub sinks: Option<Tensor>,
-    /// [`Mask::lowered`](crate::Mask).
+    /// [`Mask::lowered`](crate::Mask), with lists [`BlockIndex::lowered`].
     pub mask: Option<Tensor>,
 }
 
@@ -105,8 +109,33 @@ pub(crate) struct Grads {
 }
 
 pub(crate) fn attention(query: &Tensor, key: &Tensor, value: &Tensor, options: &AttentionOptions) -> Result<Tensor> {
-    let op = "attention";
+    attend("attention", query, key, value, None, options)
+}
+
+/// [`attention`] within the blocks that are listed.
+pub(crate) fn sparse_attention(
+    query: &Tensor,
+    key: &Tensor,
+    value: &Tensor,
+    index: &BlockIndex,
+    options: &AttentionOptions,
+) -> Result<Tensor> {
+    attend("sparse_attention", query, key, value, Some(index), options)
+}
+
+fn attend(
+    op: &'static str,
+    query: &Tensor,
+    key: &Tensor,
+    value: &Tensor,
+    index: Option<&BlockIndex>,
+    options: &AttentionOptions,
+) -> Result<Tensor> {
     let mut plan = check(op, query, key, value, options)?;
+    if let Some(index) = index {
+        index.check(op, plan.pairs, plan.key_heads)?;
+        plan.blocks = Some(index.layout());
+    }
     let Pairs { batch, heads, queries, keys } = plan.pairs;
     let empty = batch * heads * queries * keys * plan.head_dim * plan.value_dim == 0;
     if empty || options.dropout >= 1.0 {
@@ -125,7 +154,10 @@ pub(crate) fn attention(query: &Tensor, key: &Tensor, value: &Tensor, options: &
         bias: expand(&options.bias, &[batch, heads, queries, keys])?,
         relative: expand(&options.relative_bias, &[heads, queries + keys - 1])?,
         sinks: options.sinks.as_ref().map(Tensor::detach),
-        mask: options.mask.lowered(op, plan.pairs, query.device())?,
+        mask: match index {
+            None => options.mask.lowered(op, plan.pairs, query.device())?,
+            Some(index) => Some(index.lowered(op, &options.mask, plan.pairs, query.device())?),
+        },
     };
     let dtype = query.dtype();
     let (out, log_sums) = match query.device().kind() {

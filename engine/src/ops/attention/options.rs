@@ -75,6 +75,12 @@ pub(super) fn check(
             return Err(Error::shape(op, message));
         }
     }
+    let scale = checked_scale(op, head_dim, options)?;
+    Ok(Plan { pairs, key_heads, head_dim, value_dim, scale, softcap: options.softcap, dropout: None, blocks: None })
+}
+
+/// The factor on the products, if it and the other numbers are within their domains.
+pub(crate) fn checked_scale(op: &'static str, head_dim: usize, options: &AttentionOptions) -> Result<f64> {
     if options.softcap.is_some_and(|cap| cap.is_nan() || cap <= 0.0) {
         return Err(Error::argument(op, format!("softcap {:?} is not positive", options.softcap)));
     }
@@ -85,5 +91,5 @@ pub(super) fn check(
     if !(0.0..=1.0).contains(&options.dropout) {
         return Err(Error::argument(op, format!("dropout {} is not between 0 and 1", options.dropout)));
     }
-    Ok(Plan { pairs, key_heads, head_dim, value_dim, scale, softcap: options.softcap, dropout: None })
+    Ok(scale)
 }

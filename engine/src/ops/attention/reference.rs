@@ -6,6 +6,7 @@ use super::{AttentionOptions, NOTHING};
 use crate::layout::Dims;
 use crate::mask::Pairs;
 use crate::ops::view::reshape_to;
+use crate::sparse::BlockIndex;
 use crate::{DType, Result, Tensor};
 
 /// [`Tensor::attention`] from primitive operations.
@@ -29,6 +30,23 @@ pub fn attention(query: &Tensor, key: &Tensor, value: &Tensor, options: &Attenti
     let weights = weights(query, key, value, options)?;
     let out = grouped(&weights, plan.key_heads, keys)?.matmul(value)?;
     reshape_to(&out, Dims::new(op, &[batch, heads, queries, plan.value_dim])?)
+}
+
+/// [`Tensor::sparse_attention`] from primitive operations: that of all pairs, under the mask that says the same.
+///
+/// # Errors
+/// As [`Tensor::sparse_attention`].
+pub fn sparse_attention(
+    query: &Tensor,
+    key: &Tensor,
+    value: &Tensor,
+    index: &BlockIndex,
+    options: &AttentionOptions,
+) -> Result<Tensor> {
+    let plan = check("sparse_attention", query, key, value, options)?;
+    index.check("sparse_attention", plan.pairs, plan.key_heads)?;
+    let mask = options.mask.clone().and(index.to_mask(plan.pairs.heads)?);
+    attention(query, key, value, &AttentionOptions { mask, ..options.clone() })
 }
 
 /// The weights [batch, heads, queries, keys] with which [`Tensor::attention`] adds up values.

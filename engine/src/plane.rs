@@ -1,15 +1,16 @@
-//! One flat buffer under all parameters of a group, which is changed in place when nobody else looks at it.
+//! A flat buffer that is changed in place when nobody else looks at it: under the parameters of a group, or the pages of a cache.
 
 use std::sync::Arc;
 
+use crate::cpu::by_dtype;
 use crate::device::gpu::GpuBuffer;
 use crate::layout::{Dims, Layout};
 use crate::storage::{Element, Storage};
 use crate::{DType, Device, Error, Result, Tensor};
 
-const OP: &str = "Optimizer";
+const OP: &str = "Plane";
 
-pub(super) struct Plane {
+pub(crate) struct Plane {
     storage: Storage,
     length: usize,
     dtype: DType,
@@ -89,10 +90,39 @@ impl Plane {
     /// The elements, for a change in place; [`Plane::make_exclusive`] must have come before.
     pub fn cpu_mut<T: Element>(&mut self) -> Result<&mut [T]> {
         let Storage::Cpu(buffer) = &mut self.storage else { return Err(elsewhere()) };
-        let shared = || Error::argument(OP, "the buffer of the parameters is shared");
+        let shared = || Error::argument(OP, "a buffer to be changed in place is shared");
         let data = &mut Arc::get_mut(buffer).ok_or_else(shared)?.data;
         let wrong = Error::DType { op: OP, got: self.dtype, expected: "the dtype of the kernel" };
         T::slice_mut(data).ok_or(wrong)
+    }
+
+    /// The elements, for reading.
+    pub fn cpu<T: Element>(&self) -> Result<&[T]> {
+        let Storage::Cpu(buffer) = &self.storage else { return Err(elsewhere()) };
+        T::slice(&buffer.data).ok_or(Error::DType { op: OP, got: self.dtype, expected: "the dtype of the kernel" })
+    }
+
+    /// Copies `count` elements within the buffer, from one place to another that does not overlap. The byte offsets are multiples of 4;
+    /// [`Plane::make_exclusive`] must have come before.
+    pub fn copy_within(&mut self, from: usize, to: usize, count: usize) -> Result<()> {
+        let dtype = self.dtype;
+        if let Storage::Gpu(buffer) = &self.storage {
+            let gpu = self.device.gpu_ref().ok_or_else(elsewhere)?;
+            let [from, to, bytes] = [from, to, count].map(|n| dtype.gpu_bytes(n));
+            // Through a buffer between: a copy has two.
+            let between = gpu.alloc(OP, bytes)?;
+            gpu.copy(buffer, from, &between, 0, bytes)?;
+            return gpu.copy(&between, 0, buffer, to, bytes);
+        }
+        by_dtype!(dtype, T => {
+            let data = self.cpu_mut::<T>()?;
+            let fits = from.max(to).checked_add(count).is_some_and(|end| end <= data.len());
+            if !fits {
+                return Err(Error::argument(OP, "elements beyond the end of a buffer"));
+            }
+            data.copy_within(from..from + count, to);
+            Ok(())
+        })
     }
 
     pub fn gpu(&self) -> Result<&Arc<GpuBuffer>> {
@@ -104,12 +134,12 @@ impl Plane {
 }
 
 fn elsewhere() -> Error {
-    Error::argument(OP, "the parameters are on another device than the kernel")
+    Error::argument(OP, "a buffer is on another device than the kernel")
 }
 
 fn copy<T: Element>(to: &mut [T], offset: usize, from: &Tensor) -> Result<()> {
     let from = from.cpu_slice::<T>(OP)?;
     let place = to.get_mut(offset..offset + from.len());
-    place.ok_or_else(|| Error::argument(OP, "a parameter beyond the end of its buffer"))?.copy_from_slice(from);
+    place.ok_or_else(|| Error::argument(OP, "elements beyond the end of a buffer"))?.copy_from_slice(from);
     Ok(())
 }

@@ -1,0 +1,116 @@
+// What a tile of rows goes over: steps of 32 columns, in ascending order. Rows are queries and columns keys (BY_QUERY), or the other way
+// round (BY_KEY). Without lists, the steps cover what the mask may let through; with HAS_LISTS, the blocks that are listed.
+//
+// The lists are the first term of the words of common/mask.wgsl, [LISTS, by query, by key, batches, heads, query block, key block,
+// whole], as engine/src/sparse/words.rs writes it. A list has three words for each row of blocks of each matrix, of which there are
+// batches x heads: the place of its first entry, the number of its entries, and, for the n-th row, the row that is n-th by number of
+// entries, so that the longest begin first. Entries follow, 2 column + 1 if nothing hides a pair of the block; `whole` says that no
+// other mask does either.
+
+//#import common/mask.wgsl
+
+const BY_QUERY: u32 = 0u;
+const BY_KEY: u32 = 1u;
+
+// Rows, and rows of a block.
+fn length_of(side: u32) -> u32 {
+    return select(p.queries, p.keys, side == BY_KEY);
+}
+
+fn block_of(side: u32) -> u32 {
+    return mask[6u + side];
+}
+
+fn list_row(side: u32, at: Head, row: u32) -> u32 {
+    let matrix = at.batch * mask[4] / p.batch * mask[5] + at.head * mask[5] / p.heads;
+    let rows = (length_of(side) - 1u) / block_of(side) + 1u;
+    return mask[2u + side] + 3u * (matrix * rows + row);
+}
+
+// Tiles of `size` rows of a head.
+fn tile_count(side: u32, size: u32) -> u32 {
+    if (HAS_LISTS) {
+        let block = block_of(side);
+        return ((length_of(side) - 1u) / block + 1u) * (block / size);
+    }
+    return (length_of(side) + size - 1u) / size;
+}
+
+// The first row of the n-th tile: with lists it may lie beyond the end.
+fn tile_start(side: u32, at: Head, n: u32, size: u32) -> u32 {
+    if (HAS_LISTS) {
+        let block = block_of(side);
+        let tiles = block / size;
+        return mask[list_row(side, at, n / tiles) + 2u] * block + n % tiles * size;
+    }
+    return n * size;
+}
+
+// The steps of rows from .x to before .y, from .x to before .y.
+fn steps_of(side: u32, at: Head, rows: vec2<u32>) -> vec2<u32> {
+    if (HAS_LISTS) {
+        if (rows.x >= length_of(side)) {
+            return vec2<u32>();
+        }
+        let row = list_row(side, at, rows.x / block_of(side));
+        return vec2<u32>(mask[row], mask[row] + mask[row + 1u]) * (block_of(1u - side) / 32u);
+    }
+    var range = vec2<u32>(0u, length_of(1u - side));
+    if (HAS_MASK) {
+        let inside = min(rows, vec2<u32>(length_of(side)));
+        if (side == BY_QUERY) {
+            range = mask_keys(at.batch, inside);
+        } else {
+            range = mask_queries(at.batch, inside);
+        }
+    }
+    return vec2<u32>(range.x / 32u, (range.y + 31u) / 32u);
+}
+
+// The first column of a step, and what its tile is.
+fn step_of(side: u32, at: Head, rows: vec2<u32>, step: u32) -> vec2<u32> {
+    var column = 32u * step;
+    if (HAS_LISTS) {
+        let block = block_of(1u - side);
+        let entry = mask[mask[2u + side] + step / (block / 32u)];
+        column = entry / 2u * block + step % (block / 32u) * 32u;
+        if (column >= length_of(1u - side)) {
+            return vec2<u32>(column, EMPTY);
+        }
+        if ((entry & mask[8]) == 1u) {
+            return vec2<u32>(column, FULL);
+        }
+    }
+    var tile = FULL;
+    if (HAS_MASK) {
+        let across = min(rows, vec2<u32>(length_of(side)));
+        let along = min(vec2<u32>(column, column + 32u), vec2<u32>(length_of(1u - side)));
+        if (side == BY_QUERY) {
+            tile = mask_tile(at.batch, at.head, across, along);
+        } else {
+            tile = mask_tile(at.batch, at.head, along, across);
+        }
+    }
+    return vec2<u32>(column, tile);
+}
+
+// Whether the block of query i and key j is listed.
+fn listed(at: Head, i: u32, j: u32) -> bool {
+    if (!HAS_LISTS) {
+        return true;
+    }
+    let row = list_row(BY_QUERY, at, i / block_of(BY_QUERY));
+    let column = j / block_of(BY_KEY);
+    var low = mask[2] + mask[row];
+    let end = low + mask[row + 1u];
+    var high = end;
+    while (low < high) {
+        let middle = (low + high) / 2u;
+        if (mask[middle] / 2u < column) {
+            low = middle + 1u;
+        } else {
+            high = middle;
+        }
+    }
+    return low < end && mask[min(low, end - 1u)] / 2u == column;
+}
