@@ -6,6 +6,7 @@ mod matmul;
 mod memory;
 mod mlm;
 mod rows;
+mod sparse;
 
 use serde_json::{Map, Value};
 use wgrad::{DType, Device, Tensor};
@@ -37,7 +38,7 @@ pub struct Work {
 type Prepare = fn(&str, &mut Params, &Device) -> Result<Work>;
 
 /// Names of all workloads, and what makes them ready.
-const ALL: [(&str, Prepare); 23] = [
+const ALL: [(&str, Prepare); 29] = [
     ("matmul", matmul::matmul),
     ("softmax", rows::softmax),
     ("layer_norm", rows::layer_norm),
@@ -48,6 +49,12 @@ const ALL: [(&str, Prepare); 23] = [
     ("cross_entropy_bwd", rows::cross_entropy),
     ("attention", attention::attention),
     ("attention_bwd", attention::attention),
+    ("sparse_attention", sparse::sparse_attention),
+    ("sparse_attention_bwd", sparse::sparse_attention),
+    ("topk_attention", sparse::topk_attention),
+    ("topk_attention_bwd", sparse::topk_attention),
+    ("varlen", sparse::varlen),
+    ("varlen_bwd", sparse::varlen),
     ("decode", linear::decode),
     ("linear_attention", linear::linear_attention),
     ("linear_attention_bwd", linear::linear_attention),

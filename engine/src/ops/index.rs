@@ -70,6 +70,7 @@ impl Positions {
 }
 
 /// Entries sorted by row.
+#[derive(Debug)]
 pub(crate) struct Groups {
     /// Numbers of the entries; those of one row stand together, in their order.
     pub order: Tensor,
@@ -111,6 +112,14 @@ fn invert(op: &'static str, slots: &Tensor, rows: usize) -> Result<Tensor> {
     }
 }
 
+/// Sorts entries by the row they go to.
+pub(crate) fn group(op: &'static str, slots: &Tensor, rows: usize) -> Result<Groups> {
+    match slots.device().kind() {
+        Kind::Cpu(_) => cpu::group(op, slots, rows),
+        Kind::Gpu(_) => crate::kernels::index::group(op, slots, rows),
+    }
+}
+
 /// `y[o, r, :] = base[o, r, :] + sum of src[o, i, :] over the entries i of row r`; nothing is added to row `skip`.
 fn sum_groups(
     op: &'static str,
@@ -124,7 +133,7 @@ fn sum_groups(
     let src = src.detach().contiguous()?;
     match src.device().kind() {
         Kind::Cpu(_) => {
-            let groups = cpu::group(op, slots, block.rows)?;
+            let groups = group(op, slots, block.rows)?;
             cpu::sum_groups(op, base.as_ref(), &src, &groups, skip, block)
         }
         Kind::Gpu(_) => kernels::sum_groups(op, base.as_ref(), &src, slots, skip, block),

@@ -113,7 +113,7 @@ fn within(op: &'static str, slots: &Tensor, first: usize, rows: usize) -> Result
     Ok(out)
 }
 
-fn group(op: &'static str, slots: &Tensor, rows: usize) -> Result<Groups> {
+pub(crate) fn group(op: &'static str, slots: &Tensor, rows: usize) -> Result<Groups> {
     let entries = slots.elements();
     let starts = Tensor::gpu_uninit(op, Dims::new(op, &[rows + 1])?, DType::U32, slots.device())?;
     let (sorted, order) = sort::sort_keys(op, slots, entries, entries)?;
