@@ -112,7 +112,7 @@ fn nobody_waits_to_learn_whether_a_step_is_skipped() {
     let Some(device) = fresh_gpu() else { return };
     let scaler = LossScaler::new(2f64.powi(26), 1000).unwrap();
     let Trained { skipped, counters, .. } = train(&device, Precision::F16, Some(scaler), 14);
-    assert!((4..12).contains(&skipped), "{skipped} steps skipped");
+    assert!((3..14).contains(&skipped), "{skipped} steps skipped");
     for (step, now) in counters.iter().enumerate().skip(4) {
         assert_eq!(*now, counters[3], "waits, buffers, bind groups at step {step}");
     }
