@@ -8,7 +8,6 @@ mod mlm;
 mod rows;
 mod sparse;
 
-pub(crate) use matmul::freivalds;
 use serde_json::{Map, Value};
 use wgrad::{DType, Device, Tensor};
 
@@ -137,12 +136,7 @@ pub fn run(name: &str, params: Params, device: &Device, run: Run) -> Result<Reco
 
 /// The time that the device takes at least, by its measured rates of arithmetic and of memory, over the median; None where
 /// nothing is known of the work. Above 1 where the work stays in caches.
-pub(crate) fn limit_fraction(
-    device: &Device,
-    flops: Option<f64>,
-    bytes: Option<f64>,
-    times: &Times,
-) -> Result<Option<f64>> {
+fn limit_fraction(device: &Device, flops: Option<f64>, bytes: Option<f64>, times: &Times) -> Result<Option<f64>> {
     if flops.is_none() && bytes.is_none() {
         return Ok(None);
     }

@@ -134,7 +134,7 @@ pub fn run(
         if save {
             let now = score(&model, &held_out, device)?;
             state.history.held_out.push(Point { step: state.step, loss: now.loss, accuracy: now.accuracy });
-            state.stand_at(loader.position(), scaler.as_ref());
+            state.stand_at(loader.position(), scaler.as_ref())?;
             save_checkpoint(&checkpoints, &model, &optimizer, &state)?;
             saved = Some(state.step);
         }
@@ -148,7 +148,7 @@ pub fn run(
         state.history.held_out.push(Point { step: state.step, loss, accuracy });
     }
     if saved != Some(state.step) {
-        state.stand_at(loader.position(), scaler.as_ref());
+        state.stand_at(loader.position(), scaler.as_ref())?;
         save_checkpoint(&checkpoints, &model, &optimizer, &state)?;
     }
     let commonest = text.train.unigrams(1).first().map_or(special.unk, |&(id, _)| id);
@@ -261,9 +261,10 @@ struct State {
 }
 
 impl State {
-    fn stand_at(&mut self, position: Position, scaler: Option<&LossScaler>) {
+    fn stand_at(&mut self, position: Position, scaler: Option<&LossScaler>) -> Result<()> {
         self.position = position;
-        self.scaler = scaler.map(LossScaler::state);
+        self.scaler = scaler.map(LossScaler::state).transpose()?;
+        Ok(())
     }
 
     fn read(checkpoint: &Checkpoint) -> Result<Self> {

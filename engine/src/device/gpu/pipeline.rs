@@ -140,10 +140,13 @@ impl Pipelines {
                     // Kernels write workgroup memory before they read it.
                     zero_initialize_workgroup_memory: false,
                 },
-                cache: None,
+                cache: gpu.disk_cache.as_ref().map(|disk| &disk.cache),
             })
         })
         .map_err(refused)?;
+        if let Some(disk) = &gpu.disk_cache {
+            disk.compiled();
+        }
         Ok(Kernel { pipeline, params, layout_id, layout })
     }
 

@@ -1,5 +1,7 @@
 //! Indexing kernels. What slots are, and how the pieces work together, stands in [`crate::ops::index`].
 
+pub(crate) mod cut;
+
 use super::divisor::Divisor;
 use super::{bits, flag, gpu_of, groups, size, spread};
 use crate::device::gpu::{Bind, Launch};
@@ -13,7 +15,8 @@ const BLOCK: usize = 64;
 /// Entries from which on blocks are summed first: below, no row is long.
 const LONG: usize = 4 * BLOCK;
 
-pub(crate) fn slots(op: &'static str, index: &Tensor, positions: &Positions) -> Result<Tensor> {
+/// The slots of some of the entries: `index` is flat, and begins at entry `first`.
+fn slots(op: &'static str, index: &Tensor, first: usize, positions: &Positions) -> Result<Tensor> {
     let out = Tensor::gpu_uninit(op, index.dims(), DType::U32, index.device())?;
     let count = index.elements();
     let gpu = gpu_of(op, index)?;
@@ -32,6 +35,7 @@ pub(crate) fn slots(op: &'static str, index: &Tensor, positions: &Positions) -> 
     }
     params[20] = code;
     params[21] = size(op, positions.shape.len())?;
+    params[22] = size(op, first)?;
     gpu.run(Launch {
         kernel: "index/slots",
         elems: &[("index", index.dtype())],
@@ -43,13 +47,7 @@ pub(crate) fn slots(op: &'static str, index: &Tensor, positions: &Positions) -> 
     Ok(out)
 }
 
-pub(crate) fn take(
-    op: &'static str,
-    base: Option<&Tensor>,
-    x: &Tensor,
-    slots: &Tensor,
-    block: &Block,
-) -> Result<Tensor> {
+fn take(op: &'static str, base: Option<&Tensor>, x: &Tensor, slots: &Tensor, block: &Block) -> Result<Tensor> {
     let entries = slots.elements();
     let out = Tensor::gpu_uninit(op, block.dims(op, entries)?, x.dtype(), x.device())?;
     let count = out.elements();
@@ -87,17 +85,29 @@ pub(crate) fn take(
     Ok(out)
 }
 
-pub(crate) fn invert(op: &'static str, slots: &Tensor, rows: usize) -> Result<Tensor> {
-    let out = Tensor::gpu_uninit(op, Dims::new(op, &[rows])?, DType::U32, slots.device())?;
-    let gpu = gpu_of(op, slots)?;
-    let writers = out.gpu_buffer(op)?;
-    gpu.fill(out.gpu_storage(op)?, 0)?;
-    gpu.run(Launch {
+/// Writes into `writers` which entries go to its rows; `slots` are those of the entries from `first` on.
+fn invert(op: &'static str, slots: &Tensor, first: usize, writers: &Tensor) -> Result<()> {
+    gpu_of(op, slots)?.run(Launch {
         kernel: "index/invert",
         elems: &[],
         constants: &[],
-        bind: &[Bind::Read(slots.gpu_buffer(op)?), Bind::Write(writers)],
-        params: bytemuck::bytes_of(&size(op, slots.elements())?),
+        bind: &[Bind::Read(slots.gpu_buffer(op)?), Bind::Write(writers.gpu_buffer(op)?)],
+        params: bytemuck::cast_slice(&[slots.elements(), slots.layout().offset, first].map(|n| n as u32)),
+        groups: groups(slots.elements()),
+    })
+}
+
+/// The slots as those of `rows` rows from `first` on, alone: nothing where an entry goes to another row.
+fn within(op: &'static str, slots: &Tensor, first: usize, rows: usize) -> Result<Tensor> {
+    let out = Tensor::gpu_uninit(op, slots.dims(), DType::U32, slots.device())?;
+    let params = [slots.elements(), slots.layout().offset, first, rows];
+    let params = params.map(|n| size(op, n)).into_iter().collect::<Result<Vec<u32>>>()?;
+    gpu_of(op, slots)?.run(Launch {
+        kernel: "index/within",
+        elems: &[],
+        constants: &[],
+        bind: &[Bind::Read(slots.gpu_buffer(op)?), Bind::Write(out.gpu_buffer(op)?)],
+        params: bytemuck::cast_slice(&params),
         groups: groups(slots.elements()),
     })?;
     Ok(out)
@@ -118,7 +128,8 @@ pub(crate) fn group(op: &'static str, slots: &Tensor, rows: usize) -> Result<Gro
     Ok(Groups { order, starts })
 }
 
-pub(crate) fn sum_groups(
+#[allow(clippy::too_many_arguments, reason = "the operands of one kernel")]
+fn sum_groups(
     op: &'static str,
     base: Option<&Tensor>,
     src: &Tensor,
@@ -126,9 +137,10 @@ pub(crate) fn sum_groups(
     grouped: &Groups,
     skip: Option<usize>,
     block: &Block,
+    to: DType,
 ) -> Result<Tensor> {
     let dtype = src.dtype();
-    let out = Tensor::gpu_uninit(op, block.dims(op, block.rows)?, dtype, src.device())?;
+    let out = Tensor::gpu_uninit(op, block.dims(op, block.rows)?, to, src.device())?;
     let (count, entries) = (out.elements(), grouped.order.elements());
     if count == 0 {
         return Ok(out);
@@ -144,7 +156,7 @@ pub(crate) fn sum_groups(
     let (by_inner, by_rows) = (Divisor::new(inner), Divisor::new(rows));
     gpu_of(op, src)?.run(Launch {
         kernel: "index/sum",
-        elems: &[("base", dtype), ("src", dtype), ("blocks", blocks.dtype()), ("y", dtype)],
+        elems: &[("base", base.map_or(dtype, Tensor::dtype)), ("src", dtype), ("blocks", blocks.dtype()), ("y", to)],
         constants: &[
             ("ALIGNED", flag(aligned(src, block))),
             ("HAS_BASE", flag(base.is_some())),
@@ -215,7 +227,7 @@ fn aligned(x: &Tensor, block: &Block) -> bool {
     block.inner.is_multiple_of(4) && x.layout().offset.is_multiple_of(4)
 }
 
-pub(crate) fn one_hot(op: &'static str, slots: &Tensor, classes: usize) -> Result<Tensor> {
+fn one_hot(op: &'static str, slots: &Tensor, classes: usize) -> Result<Tensor> {
     let shape = [slots.shape(), &[classes]].concat();
     Layout::contiguous(op, &shape)?;
     let out = Tensor::gpu_uninit(op, Dims::new(op, &shape)?, DType::U32, slots.device())?;
