@@ -28,7 +28,7 @@ const SLACK: f32 = 8.0;
 var<private> excess: f32;
 
 // Turns products of four queries into scores, NOTHING where hidden.
-fn score(first: u32, at: Head, query: u32, j: vec4<u32>) {
+fn note_scores(first: u32, at: Head, query: u32, j: vec4<u32>) {
     for (var r = first; r < first + 4u; r++) {
         let s = scores(products[r], at, vec4<u32>(query + r), j).value;
         let x = select(vec4<f32>(NOTHING), s, has(sights, r));
@@ -112,10 +112,10 @@ fn main(
                 }
                 look(at, query, j.x, false, step.y);
                 excess = NOTHING;
-                score(0u, at, query, j);
-                score(4u, at, query, j);
-                score(8u, at, query, j);
-                score(12u, at, query, j);
+                note_scores(0u, at, query, j);
+                note_scores(4u, at, query, j);
+                note_scores(8u, at, query, j);
+                note_scores(12u, at, query, j);
                 if (subgroupAny(excess > SLACK)) {
                     raise(0u);
                     raise(4u);

@@ -46,7 +46,21 @@ fn kind_of(at: Head, query: u32, key: u32) -> u32 {
         let end = min(vec2<u32>(query, key) + 32u, sizes);
         kind = mask_tile(at.batch, at.head, vec2<u32>(query, end.x), vec2<u32>(key, end.y));
     }
-    return select(EMPTY, kind, listed(at, query, key));
+    if (HAS_LISTS && mask[1] == LISTS) {
+        kind = select(EMPTY, kind, listed(at, query, key));
+    }
+    return kind;
+}
+
+// Of the pairs of these bits, those that lists of keys have.
+fn in_lists(at: Head, i: u32, j: u32, bits: u32) -> u32 {
+    var kept = bits;
+    if (HAS_LISTS && mask[1] != LISTS) {
+        for (var n = 0u; n < 16u; n++) {
+            if ((bits & (1u << n)) != 0u && !listed(at, i + n / 4u, j + n % 4u)) { kept ^= 1u << n; }
+        }
+    }
+    return kept;
 }
 
 // Of the tile in workgroup memory.
@@ -124,7 +138,7 @@ fn main(
             if (tile != EMPTY) {
                 let qk = products(OF_Q, query, OF_K, key, at, D4, local);
                 let dp = products(OF_D_O, query, OF_V, key, at, DV4, local);
-                let bits = sights(at, i, j.x, tile);
+                let bits = in_lists(at, i, j.x, sights(at, i, j.x, tile));
                 let kept = keeps(at, i, j.x);
                 ds = mat4x4<f32>(
                     gradient(qk[0], dp[0], at, i, j, of_query(bits, 0u), of_query(kept, 0u)),

@@ -25,3 +25,12 @@ fn pack_bf16(v: vec2<f32>) -> u32 {
     let halves = select(rounded, quiet, is_nan);
     return halves.x | (halves.y << 16u);
 }
+
+// The halves as they are, for kernels that only move them.
+fn unpack_bits(word: u32) -> vec2<u32> {
+    return vec2<u32>(word & 0xffffu, word >> 16u);
+}
+
+fn pack_bits(v: vec2<u32>) -> u32 {
+    return v.x | (v.y << 16u);
+}

@@ -1,8 +1,8 @@
 // y[i] = start + i, four at a time. In integers, so that floats are exact as far as they can be.
 
-alias Y = f32;
+//#import common/fours.wgsl
 
-override WORKGROUP: u32 = 256u;
+alias Y = f32;
 
 struct Params {
     count: u32, // fours
@@ -20,8 +20,11 @@ fn main(
     @builtin(num_workgroups) nwg: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let i = (wg.x + wg.y * nwg.x) * WORKGROUP + local;
-    if (i < p.count) {
-        store4_y(i, vec4<Y>(vec4<i32>(p.start + i32(4u * i)) + vec4<i32>(0, 1, 2, 3)));
+    let first = first_four(wg.x + wg.y * nwg.x, local);
+    for (var k = 0u; k < FOURS; k++) {
+        let i = first + k * WORKGROUP;
+        if (i < p.count) {
+            store4_y(i, vec4<Y>(vec4<i32>(p.start + i32(4u * i)) + vec4<i32>(0, 1, 2, 3)));
+        }
     }
 }

@@ -1,33 +1,28 @@
-// y = f(a, b), element by element, four at a time. OP is the number of engine/src/ops/elementwise/binary.rs. How each operand
-// is found is one of the modes below; operands are views of one shape, with neighbouring dimensions merged.
+// y = f(a, b), element by element, four at a time. OP is the number of engine/src/ops/elementwise/binary.rs. a and b are views of
+// one shape, with neighbouring dimensions merged; A_ACCESS and B_ACCESS say how they are read (common/strided.wgsl).
 
 //#import common/math.wgsl
 //#import common/strided.wgsl
+//#import common/fours.wgsl
 
 alias T = f32;
 alias R = f32; // u32 for comparisons
 
 override OP: u32 = 0u;
-override A_MODE: u32 = 0u;
-override B_MODE: u32 = 0u;
+override A_ACCESS: u32 = 0u;
+override B_ACCESS: u32 = 0u;
 override INTEGER: bool = false;
 override SIGNED: bool = false;
-override WORKGROUP: u32 = 256u;
-
-const DENSE = 0u; // as it lies; offset in fours
-const SCALAR = 1u; // one element for all
-const ROW = 2u; // a row of shape.w elements, a multiple of four, for all rows; offset in fours
-const COLUMN = 3u; // one element for each row of shape.w elements
-const STRIDED = 4u; // any strides
 
 struct Params {
     shape: vec4<u32>,
+    magic: vec4<u32>,
     a_strides: vec4<u32>,
     b_strides: vec4<u32>,
+    shifts: u32,
     count: u32, // elements of y
     a_offset: u32,
     b_offset: u32,
-    pad: u32,
 }
 
 @group(0) @binding(0) var<storage, read> a: array<vec4<T>>;
@@ -41,36 +36,26 @@ fn load_b(i: u32) -> T { return b[i >> 2u][i & 3u]; }
 fn load4_b(i: u32) -> vec4<T> { return b[i]; }
 fn store4_y(i: u32, v: vec4<R>) { y[i] = v; }
 
-fn operand_a(i: u32, elements: vec4<u32>) -> vec4<T> {
-    switch (A_MODE) {
+fn four_a(i: u32) -> vec4<T> {
+    switch (A_ACCESS) {
         case DENSE: { return load4_a(p.a_offset + i); }
-        case SCALAR: { return vec4<T>(load_a(p.a_offset)); }
-        case ROW: { return load4_a(p.a_offset + i % (p.shape.w >> 2u)); }
-        case COLUMN: { return vec4<T>(load_a(p.a_offset + (elements.x / p.shape.w) * p.a_strides.z)); }
+        case FOUR: { return load4_a((p.a_offset + strided_index(i, p.a_strides)) >> 2u); }
+        case SPLAT: { return vec4<T>(load_a(p.a_offset + strided_index(i, p.a_strides))); }
         default: {
-            return vec4<T>(
-                load_a(p.a_offset + strided_index(elements.x, p.shape, p.a_strides)),
-                load_a(p.a_offset + strided_index(elements.y, p.shape, p.a_strides)),
-                load_a(p.a_offset + strided_index(elements.z, p.shape, p.a_strides)),
-                load_a(p.a_offset + strided_index(elements.w, p.shape, p.a_strides)),
-            );
+            let at = p.a_offset + strided_four(i, p.a_strides);
+            return vec4<T>(load_a(at.x), load_a(at.y), load_a(at.z), load_a(at.w));
         }
     }
 }
 
-fn operand_b(i: u32, elements: vec4<u32>) -> vec4<T> {
-    switch (B_MODE) {
+fn four_b(i: u32) -> vec4<T> {
+    switch (B_ACCESS) {
         case DENSE: { return load4_b(p.b_offset + i); }
-        case SCALAR: { return vec4<T>(load_b(p.b_offset)); }
-        case ROW: { return load4_b(p.b_offset + i % (p.shape.w >> 2u)); }
-        case COLUMN: { return vec4<T>(load_b(p.b_offset + (elements.x / p.shape.w) * p.b_strides.z)); }
+        case FOUR: { return load4_b((p.b_offset + strided_index(i, p.b_strides)) >> 2u); }
+        case SPLAT: { return vec4<T>(load_b(p.b_offset + strided_index(i, p.b_strides))); }
         default: {
-            return vec4<T>(
-                load_b(p.b_offset + strided_index(elements.x, p.shape, p.b_strides)),
-                load_b(p.b_offset + strided_index(elements.y, p.shape, p.b_strides)),
-                load_b(p.b_offset + strided_index(elements.z, p.shape, p.b_strides)),
-                load_b(p.b_offset + strided_index(elements.w, p.shape, p.b_strides)),
-            );
+            let at = p.b_offset + strided_four(i, p.b_strides);
+            return vec4<T>(load_b(at.x), load_b(at.y), load_b(at.z), load_b(at.w));
         }
     }
 }
@@ -124,10 +109,18 @@ fn main(
     @builtin(num_workgroups) nwg: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let i = (wg.x + wg.y * nwg.x) * WORKGROUP + local;
-    if (4u * i < p.count) {
-        // Lanes past the end repeat the last element.
-        let elements = min(vec4<u32>(4u * i) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.count - 1u));
-        store4_y(i, value(operand_a(i, elements), operand_b(i, elements)));
+    // Scalars are read here, where all invocations surely do: a software driver loads them once then.
+    var left = vec4<T>();
+    var right = vec4<T>();
+    if (A_ACCESS == SCALAR) { left = vec4<T>(load_a(p.a_offset)); }
+    if (B_ACCESS == SCALAR) { right = vec4<T>(load_b(p.b_offset)); }
+    let first = first_four(wg.x + wg.y * nwg.x, local);
+    for (var k = 0u; k < FOURS; k++) {
+        let i = first + k * WORKGROUP;
+        if (4u * i < p.count) {
+            if (A_ACCESS != SCALAR) { left = four_a(i); }
+            if (B_ACCESS != SCALAR) { right = four_b(i); }
+            store4_y(i, value(left, right));
+        }
     }
 }

@@ -1,12 +1,13 @@
 // y = x in another element type, four at a time. Floats become integers by truncation; what lies beyond an integer's range
 // becomes its end, NaN becomes 0. Anything but zero becomes true.
 
+//#import common/fours.wgsl
+
 alias X = f32;
 alias Y = f32;
 
 override FROM: u32 = 0u;
 override TO: u32 = 0u;
-override WORKGROUP: u32 = 256u;
 
 const FLOAT = 0u;
 const I32 = 1u;
@@ -60,8 +61,11 @@ fn main(
     @builtin(num_workgroups) nwg: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let i = (wg.x + wg.y * nwg.x) * WORKGROUP + local;
-    if (i < p.count) {
-        store4_y(i, converted(load4_x(p.offset + i)));
+    let first = first_four(wg.x + wg.y * nwg.x, local);
+    for (var k = 0u; k < FOURS; k++) {
+        let i = first + k * WORKGROUP;
+        if (i < p.count) {
+            store4_y(i, converted(load4_x(p.offset + i)));
+        }
     }
 }

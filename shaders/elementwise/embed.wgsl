@@ -1,8 +1,13 @@
 // y [outer, size, inner] = zeros, with x [outer, length, inner] at start, start + step, ... of the middle dimension: the
-// gradient of a slice. Elements are moved as bits: whole words, or with HALF two to a word.
+// gradient of a slice. Elements are moved as bits. Without STEPPED, inner is 1: steps of 1 need only two dimensions.
 
-override HALF: bool = false;
-override WORKGROUP: u32 = 256u;
+//#import common/wide.wgsl
+//#import common/fours.wgsl
+
+alias T = u32; // bits
+
+override STEPPED: bool = false;
+override ALIGNED: bool = false; // all sizes, start and offset are multiples of four
 
 struct Params {
     count: u32, // elements of y
@@ -12,27 +17,65 @@ struct Params {
     start: u32,
     step: u32,
     offset: u32, // of x
+    inner_magic: u32,
+    inner_shift: u32,
+    size_magic: u32,
+    size_shift: u32,
+    step_magic: u32,
+    step_shift: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<u32>;
-@group(0) @binding(1) var<storage, read_write> y: array<u32>;
+@group(0) @binding(0) var<storage, read> x: array<vec4<T>>;
+@group(0) @binding(1) var<storage, read_write> y: array<vec4<T>>;
 @group(1) @binding(0) var<uniform> p: Params;
 
-fn element(e: u32) -> u32 {
-    let row = e / p.inner;
-    let at = row % p.size;
-    if (at < p.start) {
-        return 0u;
+fn load_x(i: u32) -> T { return x[i >> 2u][i & 3u]; }
+fn load4_x(i: u32) -> vec4<T> { return x[i]; }
+fn store4_y(i: u32, v: vec4<T>) { y[i] = v; }
+
+const NOTHING = 0xffffffffu;
+
+// Where element e of y comes from in x.
+fn source(e: u32) -> u32 {
+    var row = e;
+    var column = 0u;
+    if (STEPPED) {
+        row = quotient(e, p.inner_magic, p.inner_shift);
+        column = e - row * p.inner;
     }
-    let k = (at - p.start) / p.step;
-    if (e >= p.count || k >= p.length || k * p.step != at - p.start) {
-        return 0u;
+    let outer = quotient(row, p.size_magic, p.size_shift);
+    let at = row - outer * p.size;
+    if (e >= p.count || at < p.start) {
+        return NOTHING;
     }
-    let i = p.offset + ((row / p.size) * p.length + k) * p.inner + e % p.inner;
-    if (HALF) {
-        return (x[i >> 1u] >> (16u * (i & 1u))) & 0xffffu;
+    var k = at - p.start;
+    if (STEPPED) {
+        k = quotient(at - p.start, p.step_magic, p.step_shift);
+        if (k * p.step != at - p.start) {
+            return NOTHING;
+        }
     }
-    return x[i];
+    return select(p.offset + (outer * p.length + k) * p.inner + column, NOTHING, k >= p.length);
+}
+
+fn element(e: u32) -> T {
+    let at = source(e);
+    if (at == NOTHING) {
+        return T(0);
+    }
+    return load_x(at);
+}
+
+fn four(i: u32) -> vec4<T> {
+    let e = 4u * i;
+    if (!ALIGNED) {
+        return vec4<T>(element(e), element(e + 1u), element(e + 2u), element(e + 3u));
+    }
+    let at = source(e);
+    if (at == NOTHING) {
+        return vec4<T>();
+    }
+    return load4_x(at >> 2u);
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -41,18 +84,11 @@ fn main(
     @builtin(num_workgroups) nwg: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let i = (wg.x + wg.y * nwg.x) * WORKGROUP + local;
-    let e = 4u * i;
-    if (e < p.count) {
-        let v = vec4<u32>(element(e), element(e + 1u), element(e + 2u), element(e + 3u));
-        if (HALF) {
-            y[2u * i] = v.x | (v.y << 16u);
-            y[2u * i + 1u] = v.z | (v.w << 16u);
-        } else {
-            y[e] = v.x;
-            y[e + 1u] = v.y;
-            y[e + 2u] = v.z;
-            y[e + 3u] = v.w;
+    let first = first_four(wg.x + wg.y * nwg.x, local);
+    for (var k = 0u; k < FOURS; k++) {
+        let i = first + k * WORKGROUP;
+        if (4u * i < p.count) {
+            store4_y(i, four(i));
         }
     }
 }

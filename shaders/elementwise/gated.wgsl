@@ -1,10 +1,11 @@
 // y = f(gate) up, all [rows, cols], f by OP as in common/unary.wgsl: gated linear units. Rows of gate and up may lie apart, such as the
 // halves of the rows of one tensor; rows of y are rounded up to fours. Each invocation makes four elements.
 
+//#import common/fours.wgsl
+//#import common/wide.wgsl
 //#import common/unary.wgsl
 
 override OP: u32 = 0u;
-override WORKGROUP: u32 = 256u;
 override GATE_ALIGNED: bool = true; // rows begin at multiples of four elements
 override UP_ALIGNED: bool = true;
 
@@ -15,6 +16,8 @@ struct Params {
     gate_stride: u32,
     up_offset: u32,
     up_stride: u32,
+    magic: u32, // to divide by the fours of a row
+    shift: u32,
     a: f32,
     b: f32,
 }
@@ -52,11 +55,14 @@ fn main(
     @builtin(num_workgroups) nwg: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let i = (wg.x + wg.y * nwg.x) * WORKGROUP + local;
     let fours = (p.cols + 3u) >> 2u;
-    if (i < p.rows * fours) {
-        let row = i / fours;
-        let k = i % fours;
-        store4_y(i, value(gate4(row, k)) * up4(row, k));
+    let first = first_four(wg.x + wg.y * nwg.x, local);
+    for (var step = 0u; step < FOURS; step++) {
+        let i = first + step * WORKGROUP;
+        if (i < p.rows * fours) {
+            let row = quotient(i, p.magic, p.shift);
+            let k = i - row * fours;
+            store4_y(i, value(gate4(row, k)) * up4(row, k));
+        }
     }
 }

@@ -1,13 +1,14 @@
 // The gradients of y = f(gate) up (see gated.wgsl), in one pass: dgate = dy up f'(gate), dup = dy f(gate). both: [rows, 2, cols rounded
 // up to fours], with dgate as number FIRST of the two, so that the gradient of a tensor whose halves are gate and up is whole at once.
 
+//#import common/fours.wgsl
+//#import common/wide.wgsl
 //#import common/unary.wgsl
 //#import common/unary_grad.wgsl
 
 override FIRST: u32 = 0u;
 
 override OP: u32 = 0u;
-override WORKGROUP: u32 = 256u;
 override GATE_ALIGNED: bool = true; // rows begin at multiples of four elements
 override UP_ALIGNED: bool = true;
 override DY_ALIGNED: bool = true;
@@ -21,6 +22,8 @@ struct Params {
     up_stride: u32,
     dy_offset: u32,
     dy_stride: u32,
+    magic: u32, // to divide by the fours of a row
+    shift: u32,
     a: f32,
     b: f32,
 }
@@ -68,14 +71,17 @@ fn main(
     @builtin(num_workgroups) nwg: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let i = (wg.x + wg.y * nwg.x) * WORKGROUP + local;
     let fours = (p.cols + 3u) >> 2u;
-    if (i < p.rows * fours) {
-        let row = i / fours;
-        let k = i % fours;
-        let g = gate4(row, k);
-        let d = dy4(row, k);
-        store4_both((2u * row + FIRST) * fours + k, gradient(g, d * up4(row, k)));
-        store4_both((2u * row + 1u - FIRST) * fours + k, d * value(g));
+    let first = first_four(wg.x + wg.y * nwg.x, local);
+    for (var step = 0u; step < FOURS; step++) {
+        let i = first + step * WORKGROUP;
+        if (i < p.rows * fours) {
+            let row = quotient(i, p.magic, p.shift);
+            let k = i - row * fours;
+            let g = gate4(row, k);
+            let d = dy4(row, k);
+            store4_both((2u * row + FIRST) * fours + k, gradient(g, d * up4(row, k)));
+            store4_both((2u * row + 1u - FIRST) * fours + k, d * value(g));
+        }
     }
 }

@@ -1,9 +1,9 @@
 // y = f(x), element by element, four at a time. OP is the number of engine/src/ops/elementwise/unary.rs.
 
 //#import common/unary.wgsl
+//#import common/fours.wgsl
 
 override OP: u32 = 0u;
-override WORKGROUP: u32 = 256u;
 
 struct Params {
     count: u32, // fours
@@ -25,8 +25,11 @@ fn main(
     @builtin(num_workgroups) nwg: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let i = (wg.x + wg.y * nwg.x) * WORKGROUP + local;
-    if (i < p.count) {
-        store4_y(i, value(load4_x(p.offset + i)));
+    let first = first_four(wg.x + wg.y * nwg.x, local);
+    for (var k = 0u; k < FOURS; k++) {
+        let i = first + k * WORKGROUP;
+        if (i < p.count) {
+            store4_y(i, value(load4_x(p.offset + i)));
+        }
     }
 }

@@ -1,9 +1,9 @@
 // dx = dy f'(x), element by element, four at a time. OP as in unary.wgsl; affine, neg and the step functions never come here.
 
 //#import common/unary_grad.wgsl
+//#import common/fours.wgsl
 
 override OP: u32 = 0u;
-override WORKGROUP: u32 = 256u;
 
 struct Params {
     count: u32, // fours
@@ -28,8 +28,11 @@ fn main(
     @builtin(num_workgroups) nwg: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let i = (wg.x + wg.y * nwg.x) * WORKGROUP + local;
-    if (i < p.count) {
-        store4_dx(i, gradient(load4_x(p.x_offset + i), load4_dy(p.dy_offset + i)));
+    let first = first_four(wg.x + wg.y * nwg.x, local);
+    for (var k = 0u; k < FOURS; k++) {
+        let i = first + k * WORKGROUP;
+        if (i < p.count) {
+            store4_dx(i, gradient(load4_x(p.x_offset + i), load4_dy(p.dy_offset + i)));
+        }
     }
 }

@@ -3,6 +3,8 @@
 // slots: [entries], by entry; order: the entries sorted by row; src: [outer, entries, inner]; blocks: [outer, entries / 64, inner].
 // Each invocation writes four elements.
 
+//#import common/wide.wgsl
+
 const WORKGROUP: u32 = 64u;
 const BLOCK: u32 = 64u;
 // Whether `inner` and the offset are multiples of 4, so that four elements have one block.
@@ -15,6 +17,11 @@ struct Params {
     entries: u32,
     inner: u32,
     src_offset: u32,
+    blocks: u32, // entries / 64
+    inner_magic: u32,
+    inner_shift: u32,
+    blocks_magic: u32,
+    blocks_shift: u32,
 }
 
 @group(0) @binding(0) var<storage, read> src: array<vec4<T>>;
@@ -27,19 +34,21 @@ fn load_src(i: u32) -> T { return src[i >> 2u][i & 3u]; }
 fn load4_src(i: u32) -> vec4<T> { return src[i]; }
 fn store4_blocks(i: u32, v: vec4<T>) { blocks[i] = v; }
 
-// First entry, in the order, of the block of element i of blocks.
-fn first_of(i: u32) -> u32 {
-    return i / p.inner % (p.entries / BLOCK) * BLOCK;
+// Element i of blocks: the first entry of its block, in the order, and where in src the element of entry 0 is.
+struct Place {
+    first: u32,
+    start: u32,
+}
+
+fn place_of(i: u32) -> Place {
+    let line = quotient(i, p.inner_magic, p.inner_shift);
+    let outer = quotient(line, p.blocks_magic, p.blocks_shift);
+    let start = p.src_offset + outer * p.entries * p.inner + i - line * p.inner;
+    return Place((line - outer * p.blocks) * BLOCK, start);
 }
 
 fn one_row(first: u32) -> bool {
     return slots[order[first]] == slots[order[first + BLOCK - 1u]];
-}
-
-// Element of src for element i of blocks and an entry.
-fn place(i: u32, entry: u32) -> u32 {
-    let outer = i / p.inner / (p.entries / BLOCK);
-    return p.src_offset + (outer * p.entries + entry) * p.inner + i % p.inner;
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -54,18 +63,18 @@ fn main(
     if (i < p.count) {
         var sum = vec4<T>(T(0));
         if (ALIGNED) {
-            let first = first_of(i);
-            if (one_row(first)) {
-                for (var k = first; k < first + BLOCK; k++) {
-                    sum += load4_src(place(i, order[k]) >> 2u);
+            let at = place_of(i);
+            if (one_row(at.first)) {
+                for (var k = at.first; k < at.first + BLOCK; k++) {
+                    sum += load4_src((at.start + order[k] * p.inner) >> 2u);
                 }
             }
         } else {
             for (var lane = 0u; lane < 4u; lane++) {
-                let first = first_of(i + lane);
-                if (i + lane < p.count && one_row(first)) {
-                    for (var k = first; k < first + BLOCK; k++) {
-                        sum[lane] += load_src(place(i + lane, order[k]));
+                let at = place_of(min(i + lane, p.count - 1u));
+                if (i + lane < p.count && one_row(at.first)) {
+                    for (var k = at.first; k < at.first + BLOCK; k++) {
+                        sum[lane] += load_src(at.start + order[k] * p.inner);
                     }
                 }
             }

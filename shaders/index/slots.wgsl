@@ -8,7 +8,7 @@ const WORKGROUP: u32 = 64u;
 alias I = u32;
 
 struct Params {
-    shape_low: vec4<u32>, // of the index; behind its rank, 1
+    shape_low: vec4<u32>, // of the index
     shape_high: vec4<u32>,
     strides_low: vec4<u32>,
     strides_high: vec4<u32>,
@@ -17,9 +17,9 @@ struct Params {
     dim: u32,
     size: u32,
     code: u32, // of the operation, for the note
-    pad_0: u32,
-    pad_1: u32,
-    pad_2: u32,
+    rank: u32, // of the index
+    first: u32, // number of the first entry
+    pad: u32,
 }
 
 @group(0) @binding(0) var<storage, read> index: array<I>;
@@ -48,9 +48,9 @@ fn main(
             report_fault(p.code, value, p.size);
         }
         var slot = 1u;
-        var rest = i;
-        for (var step = 0u; step < 8u; step++) {
-            let d = 7u - step;
+        var rest = p.first + i;
+        for (var step = 1u; step <= p.rank; step++) {
+            let d = p.rank - step;
             let size = pick(p.shape_low, p.shape_high, d);
             let coordinate = select(rest % size, min(value, p.size - 1u), d == p.dim);
             slot += coordinate * pick(p.strides_low, p.strides_high, d);

@@ -3,6 +3,8 @@
 // Every row sums its own entries, in a fixed order: no atomics, and the same result each time. Whole blocks of a long row
 // are taken from `blocks`. Each invocation writes four elements.
 
+//#import common/wide.wgsl
+
 const WORKGROUP: u32 = 64u;
 const BLOCK: u32 = 64u;
 // Whether `inner` and the offset of src are multiples of 4, so that four elements have one row.
@@ -20,6 +22,10 @@ struct Params {
     src_offset: u32,
     base_offset: u32,
     skip: u32, // a row to which nothing is added
+    inner_magic: u32,
+    inner_shift: u32,
+    rows_magic: u32,
+    rows_shift: u32,
 }
 
 @group(0) @binding(0) var<storage, read> base: array<vec4<T>>;
@@ -49,37 +55,51 @@ fn ranges(row: u32) -> vec4<u32> {
     return vec4<u32>(start, first, last, end);
 }
 
-// Element of [outer, size, inner] in place of element i of y, with row `at` instead of its own.
-fn place(i: u32, size: u32, at: u32) -> u32 {
-    return (i / p.inner / p.rows * size + at) * p.inner + i % p.inner;
+// Element i of y, by its coordinates.
+struct Place {
+    outer: u32,
+    row: u32,
+    column: u32,
+}
+
+fn place_of(i: u32) -> Place {
+    let line = quotient(i, p.inner_magic, p.inner_shift);
+    let outer = quotient(line, p.rows_magic, p.rows_shift);
+    return Place(outer, line - outer * p.rows, i - line * p.inner);
 }
 
 fn sum_one(i: u32) -> T {
-    let range = ranges(i / p.inner % p.rows);
+    let at = place_of(i);
+    let range = ranges(at.row);
+    let of_src = p.src_offset + at.outer * p.entries * p.inner + at.column;
+    let of_blocks = at.outer * (p.entries / BLOCK) * p.inner + at.column;
     var sum = T(0);
     for (var k = range.x; k < range.y; k++) {
-        sum += load_src(p.src_offset + place(i, p.entries, order[k]));
+        sum += load_src(of_src + order[k] * p.inner);
     }
     for (var b = range.y / BLOCK; BLOCK * b < range.z; b++) {
-        sum += load_blocks(place(i, p.entries / BLOCK, b));
+        sum += load_blocks(of_blocks + b * p.inner);
     }
     for (var k = range.z; k < range.w; k++) {
-        sum += load_src(p.src_offset + place(i, p.entries, order[k]));
+        sum += load_src(of_src + order[k] * p.inner);
     }
     return sum;
 }
 
 fn sum_four(i: u32) -> vec4<T> {
-    let range = ranges(i / p.inner % p.rows);
+    let at = place_of(i);
+    let range = ranges(at.row);
+    let of_src = p.src_offset + at.outer * p.entries * p.inner + at.column;
+    let of_blocks = at.outer * (p.entries / BLOCK) * p.inner + at.column;
     var sum = vec4<T>(T(0));
     for (var k = range.x; k < range.y; k++) {
-        sum += load4_src((p.src_offset + place(i, p.entries, order[k])) >> 2u);
+        sum += load4_src((of_src + order[k] * p.inner) >> 2u);
     }
     for (var b = range.y / BLOCK; BLOCK * b < range.z; b++) {
-        sum += load4_blocks(place(i, p.entries / BLOCK, b) >> 2u);
+        sum += load4_blocks((of_blocks + b * p.inner) >> 2u);
     }
     for (var k = range.z; k < range.w; k++) {
-        sum += load4_src((p.src_offset + place(i, p.entries, order[k])) >> 2u);
+        sum += load4_src((of_src + order[k] * p.inner) >> 2u);
     }
     return sum;
 }

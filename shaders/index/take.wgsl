@@ -1,12 +1,14 @@
 // y[o, e, c] = x[o, slots[e] - 1, c]; where slots[e] is 0, base[o, e, c], or 0 without a base.
-// x: [outer, rows, inner]; slots: [entries]; base, y: [outer, entries, inner]. Each invocation writes four elements.
+// x: [outer, rows, inner]; slots: [entries]; base, y: [outer, entries, inner]. Elements are moved as bits.
 
-const WORKGROUP: u32 = 64u;
+//#import common/wide.wgsl
+//#import common/fours.wgsl
+
+alias T = u32; // bits
+
 // Whether `inner` and the offsets are multiples of 4, so that four elements have one slot.
 override ALIGNED: bool = false;
 override HAS_BASE: bool = false;
-
-alias T = f32;
 
 struct Params {
     count: u32, // elements of y
@@ -15,6 +17,10 @@ struct Params {
     inner: u32,
     x_offset: u32,
     base_offset: u32,
+    inner_magic: u32,
+    inner_shift: u32,
+    entries_magic: u32,
+    entries_shift: u32,
 }
 
 @group(0) @binding(0) var<storage, read> base: array<vec4<T>>;
@@ -29,23 +35,44 @@ fn load_x(i: u32) -> T { return x[i >> 2u][i & 3u]; }
 fn load4_x(i: u32) -> vec4<T> { return x[i]; }
 fn store4_y(i: u32, v: vec4<T>) { y[i] = v; }
 
-// Where element i of y comes from in x, or -1 as u32.
-fn place(i: u32) -> u32 {
-    let row = i / p.inner;
-    let slot = slots[row % p.entries];
-    let source = (row / p.entries * p.rows + slot - 1u) * p.inner + i % p.inner;
-    return select(source, 0xffffffffu, slot == 0u);
+const NOTHING = 0xffffffffu;
+
+// Where element e of y comes from in x.
+fn source(e: u32) -> u32 {
+    let row = quotient(e, p.inner_magic, p.inner_shift);
+    let outer = quotient(row, p.entries_magic, p.entries_shift);
+    let slot = slots[row - outer * p.entries];
+    let index = p.x_offset + (outer * p.rows + slot - 1u) * p.inner + e - row * p.inner;
+    return select(index, NOTHING, slot == 0u);
 }
 
-fn element(i: u32) -> T {
-    let source = place(i);
-    if (source != 0xffffffffu) {
-        return load_x(p.x_offset + source);
+fn element(e: u32) -> T {
+    if (e >= p.count) {
+        return T(0);
+    }
+    let at = source(e);
+    if (at != NOTHING) {
+        return load_x(at);
     }
     if (HAS_BASE) {
-        return load_base(p.base_offset + i);
+        return load_base(p.base_offset + e);
     }
     return T(0);
+}
+
+fn four(i: u32) -> vec4<T> {
+    let e = 4u * i;
+    if (!ALIGNED) {
+        return vec4<T>(element(e), element(e + 1u), element(e + 2u), element(e + 3u));
+    }
+    let at = source(e);
+    if (at != NOTHING) {
+        return load4_x(at >> 2u);
+    }
+    if (HAS_BASE) {
+        return load4_base((p.base_offset >> 2u) + i);
+    }
+    return vec4<T>();
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -54,25 +81,11 @@ fn main(
     @builtin(num_workgroups) nwg: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let group = wg.x + wg.y * nwg.x;
-    let quad = group * WORKGROUP + local;
-    let first = 4u * quad;
-    if (first < p.count) {
-        var out = vec4<T>(T(0));
-        if (ALIGNED) {
-            let source = place(first);
-            if (source != 0xffffffffu) {
-                out = load4_x((p.x_offset + source) >> 2u);
-            } else if (HAS_BASE) {
-                out = load4_base((p.base_offset + first) >> 2u);
-            }
-        } else {
-            for (var lane = 0u; lane < 4u; lane++) {
-                if (first + lane < p.count) {
-                    out[lane] = element(first + lane);
-                }
-            }
+    let first = first_four(wg.x + wg.y * nwg.x, local);
+    for (var k = 0u; k < FOURS; k++) {
+        let i = first + k * WORKGROUP;
+        if (4u * i < p.count) {
+            store4_y(i, four(i));
         }
-        store4_y(quad, out);
     }
 }

@@ -3,6 +3,8 @@
 //   momentum = decay * momentum + g
 //   value = value - lr * (nesterov ? g + decay * momentum : momentum)
 
+//#import common/fours.wgsl
+
 struct Params {
     start: u32, // in vec4s
     count: u32, // vec4s
@@ -13,26 +15,31 @@ struct Params {
 }
 
 @group(0) @binding(0) var<storage, read> gradient: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> stats: array<f32>; // factor, norm, 1 if not finite, 0
+@group(0) @binding(1) var<storage, read> stats: array<f32>; // factor, norm, 1 if not finite, skipped steps
 @group(0) @binding(2) var<storage, read_write> value: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> momentum: array<vec4<f32>>;
 @group(1) @binding(0) var<uniform> p: Params;
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) wg: vec3<u32>,
     @builtin(num_workgroups) nwg: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let group = wg.x + wg.y * nwg.x;
-    let at = group * 256u + local;
-    // Gradients that are not finite change nothing.
-    if (at < p.count && stats[2] == 0.0) {
-        let i = p.start + at;
-        let old = value[i];
-        let g = gradient[i] * stats[0] + p.l2 * old;
-        let m = p.decay * momentum[i] + g;
-        momentum[i] = m;
-        value[i] = old - p.lr * select(m, g + p.decay * m, p.nesterov != 0.0);
+    // Read where all invocations surely do: a software driver loads them once then.
+    let factor = stats[0];
+    let wrong = stats[2];
+    let first = first_four(wg.x + wg.y * nwg.x, local);
+    for (var k = 0u; k < FOURS; k++) {
+        let at = first + k * WORKGROUP;
+        // Gradients that are not finite change nothing.
+        if (at < p.count && wrong == 0.0) {
+            let i = p.start + at;
+            let old = value[i];
+            let g = gradient[i] * factor + p.l2 * old;
+            let m = p.decay * momentum[i] + g;
+            momentum[i] = m;
+            value[i] = old - p.lr * select(m, g + p.decay * m, p.nesterov != 0.0);
+        }
     }
 }

@@ -63,12 +63,20 @@ pub fn reduce(name: &str, params: &mut Params, device: &Device) -> Result<Work> 
     Ok(Work { bytes: Some((n * dtype.size()) as f64), ..work })
 }
 
-/// A dense copy of `n` elements.
+/// A dense copy of `n` elements: of what is dense already, of a transposed square, or with the heads of attention taken out of rows.
 pub fn copy(name: &str, params: &mut Params, device: &Device) -> Result<Work> {
     let n = params.size("n", 1 << 22)?;
     let dtype = dtype(params)?;
-    let work = function(name, vec![normal(&[n], dtype, device)?], 0.0, |x| Ok(vec![x[0].copy()?]));
-    Ok(Work { bytes: Some((2 * n * dtype.size()) as f64), ..work })
+    let x = match params.choice("view", &["dense", "transpose", "heads"])? {
+        "transpose" => {
+            let width = (n as f64).sqrt() as usize;
+            normal(&[width, width], dtype, device)?.transpose(0, 1)?
+        }
+        "heads" => normal(&[n.div_ceil(1 << 15), 64, 8, 64], dtype, device)?.transpose(1, 2)?,
+        _ => normal(&[n], dtype, device)?,
+    };
+    let bytes = Some((2 * x.elements() * dtype.size()) as f64);
+    Ok(Work { bytes, ..function(name, vec![x], 0.0, |x| Ok(vec![x[0].copy()?])) })
 }
 
 /// `n` elements of one value.

@@ -6,14 +6,19 @@
 use super::Float;
 use super::parallel::{collect, fill, for_pieces};
 use super::pool::take;
+use super::strided::vectorised;
 use crate::kernels::reduce::{Axis, Fold};
 use crate::layout::Dims;
 use crate::storage::{CpuData, Element};
 use crate::{DType, Error, Result, Tensor};
 use num_traits::{PrimInt, WrappingAdd, WrappingMul};
 
+/// Elements that are folded side by side.
+const LANES: usize = 32;
 /// Elements folded in the element type before they are widened.
-const BLOCK: usize = 256;
+const BLOCK: usize = 16 * LANES;
+/// Rows of columns folded in the element type before they are widened.
+const ROWS: usize = 64;
 /// Elements of a long row that one task folds.
 const SEGMENT: usize = 1 << 15;
 /// Columns that one task folds.
@@ -122,10 +127,18 @@ where
     }
 
     fn row(&self, x: &[T]) -> W {
-        let mut total = self.wide_zero;
+        if x.len() < LANES {
+            return x.iter().fold(self.wide_zero, |a, &v| (self.join)(a, (self.widen)((self.step)(self.zero, v))));
+        }
+        vectorised(|| self.lanes(x))
+    }
+
+    #[inline(always)]
+    fn lanes(&self, x: &[T]) -> W {
+        let mut totals = [self.wide_zero; LANES];
         for block in x.chunks(BLOCK) {
-            let mut lanes = [self.zero; 16];
-            let (whole, rest) = block.as_chunks::<16>();
+            let mut lanes = [self.zero; LANES];
+            let (whole, rest) = block.as_chunks::<LANES>();
             for chunk in whole {
                 for (a, &v) in lanes.iter_mut().zip(chunk) {
                     *a = (self.step)(*a, v);
@@ -134,17 +147,25 @@ where
             for (a, &v) in lanes.iter_mut().zip(rest) {
                 *a = (self.step)(*a, v);
             }
-            let used = if whole.is_empty() { rest.len() } else { 16 };
-            total = lanes[..used].iter().fold(total, |a, &b| (self.join)(a, (self.widen)(b)));
+            for (total, &a) in totals.iter_mut().zip(&lanes) {
+                *total = (self.join)(*total, (self.widen)(a));
+            }
         }
-        total
+        let mut half = LANES / 2;
+        while half > 0 {
+            for i in 0..half {
+                totals[i] = (self.join)(totals[i], totals[i + half]);
+            }
+            half /= 2;
+        }
+        totals[0]
     }
 
     fn columns(&self, x: &[T], axis: Axis) -> Vec<T> {
         let Axis { n, inner, .. } = axis;
         let mut out: Vec<T> = take(axis.outer * inner);
         let tile = |outer: usize, tile: usize, out: &mut [T]| {
-            self.tile(&x[outer * n * inner..][..n * inner], inner, tile * TILE, out);
+            vectorised(|| self.tile(&x[outer * n * inner..][..n * inner], inner, tile * TILE, out));
         };
         // Whole planes to each core, or, where they are few, tiles of a plane.
         if axis.outer >= 8 || inner <= TILE {
@@ -160,9 +181,10 @@ where
     }
 
     /// Folds the columns from `first` on, as many as `out` holds, of `x [n, inner]`.
+    #[inline(always)]
     fn tile(&self, x: &[T], inner: usize, first: usize, out: &mut [T]) {
         let mut totals = [self.wide_zero; TILE];
-        for block in x.chunks(BLOCK / 4 * inner) {
+        for block in x.chunks(ROWS * inner) {
             let mut lanes = [self.zero; TILE];
             for row in block.chunks_exact(inner) {
                 for (a, &v) in lanes.iter_mut().zip(&row[first..first + out.len()]) {

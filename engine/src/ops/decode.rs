@@ -9,6 +9,7 @@ use crate::layout::broadcast_shape;
 use crate::mask::Pairs;
 use crate::ops::attention::{AttentionOptions, Plan, checked_scale};
 use crate::ops::rows::{narrowed, wide};
+use crate::snippet::VisibleCode;
 use crate::{DType, Error, Result, Tensor};
 
 const OP: &str = "decode";
@@ -25,6 +26,8 @@ pub(crate) struct Operands {
     pub sinks: Option<Tensor>,
     /// [`Mask::lowered`](crate::Mask).
     pub mask: Option<Tensor>,
+    /// The mask's function of the user.
+    pub visible: Option<VisibleCode>,
 }
 
 /// Writes new rows into pages.
@@ -66,6 +69,7 @@ fn decode(query: &Tensor, pages: &Pages, places: &Places, options: &AttentionOpt
         relative: expand(&options.relative_bias, &[heads, entries])?,
         sinks: options.sinks.as_ref().map(Tensor::detach),
         mask: options.mask.lowered(OP, plan.pairs, query.device())?,
+        visible: options.mask.code().cloned(),
     };
     let out = match query.device().kind() {
         Kind::Cpu(_) => {
@@ -76,6 +80,7 @@ fn decode(query: &Tensor, pages: &Pages, places: &Places, options: &AttentionOpt
                 relative: some(&operands.relative)?,
                 sinks: some(&operands.sinks)?,
                 mask: operands.mask,
+                visible: operands.visible,
             };
             cpu::decode(OP, &operands, &plan, pages, places)?
         }
@@ -139,6 +144,7 @@ fn check(query: &Tensor, pages: &Pages, places: &Places, options: &AttentionOpti
         ("rotary", options.rotary.is_some()),
         ("head_scale", options.head_scale.is_some()),
         ("disentangled", options.disentangled.is_some()),
+        ("score", options.score.is_some()),
     ];
     if let Some((name, _)) = refused.iter().find(|(_, given)| *given) {
         let message =
@@ -156,5 +162,7 @@ fn check(query: &Tensor, pages: &Pages, places: &Places, options: &AttentionOpti
         dropout: None,
         blocks: None,
         buckets: 0,
+        masked: false,
+        by_lists: false,
     })
 }

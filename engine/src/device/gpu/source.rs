@@ -120,20 +120,24 @@ fn set_element(
     dtype: DType,
     aliases: &mut BTreeMap<String, &'static str>,
 ) -> std::result::Result<(), String> {
-    let value = value_type(dtype)?;
+    let mut value = value_type(dtype)?;
     let head = format!(" {binding}: array<");
     let declaration = lines
-        .iter_mut()
-        .find(|line| line.starts_with("@group(0)") && line.contains(&head))
+        .iter()
+        .position(|line| line.starts_with("@group(0)") && line.contains(&head))
         .ok_or_else(|| format!("no storage binding `{binding}: array<..>` on one line"))?;
-    let (before, element) = declaration
+    let (before, element) = lines[declaration]
         .split_once(&head)
         .and_then(|(before, rest)| rest.split_once(">;").map(|(element, _)| (before.to_string(), element.to_string())))
         .ok_or_else(|| format!("the declaration of {binding} does not end with `>;`"))?;
-    let (lanes, base) = match element.strip_prefix("vec4<") {
+    let (width, base) = match element.strip_prefix("vec4<") {
         Some(inner) => (4, inner.trim_end_matches('>').to_string()),
         None => (1, element),
     };
+    let bits = lines.iter().any(|line| *line == format!("alias {base} = u32; // bits"));
+    if bits {
+        value = "u32";
+    }
     if matches!(base.as_str(), "f32" | "i32" | "u32") {
         if base != value {
             return Err(format!("{binding} is declared as {base} and cannot hold {dtype}: give it an alias"));
@@ -146,10 +150,11 @@ fn set_element(
     if !dtype.is_half() {
         return Ok(());
     }
-    let packed = if lanes == 4 { "vec2<u32>" } else { "u32" };
-    *declaration = format!("{before}{head}{packed}>;");
+    let packed = if width == 4 { "vec2<u32>" } else { "u32" };
+    lines[declaration] = format!("{before}{head}{packed}>;");
 
     let writes_more = lines.iter().any(|line| matches!(accessor_of(line, binding), Some("store2" | "store4")));
+    let kind = if bits { "bits".to_string() } else { dtype.to_string() };
     let mut accessors = 0;
     for line in lines.iter_mut() {
         let Some(accessor) = accessor_of(line, binding) else { continue };
@@ -158,7 +163,7 @@ fn set_element(
         }
         *line = match accessor {
             "store" if writes_more => format!("fn store_{binding}(i: u32, v: {base}) {{}}"),
-            _ => half_accessor(accessor, binding, &base, lanes, dtype)?,
+            _ => half_accessor(accessor, binding, &base, width, &kind)?,
         };
         accessors += 1;
     }
@@ -180,17 +185,12 @@ fn accessor_of(line: &str, binding: &str) -> Option<&'static str> {
     })
 }
 
-/// An accessor of a binding whose halves are packed two a word: `array<u32>`, or `array<vec2<u32>>` for `lanes` 4.
-fn half_accessor(
-    accessor: &str,
-    x: &str,
-    value: &str,
-    lanes: u32,
-    dtype: DType,
-) -> std::result::Result<String, String> {
+/// An accessor of a binding whose halves are packed two a word: `array<u32>`, or `array<vec2<u32>>` for `lanes` 4. `kind` names
+/// the functions of `common/half.wgsl`.
+fn half_accessor(accessor: &str, x: &str, value: &str, lanes: u32, kind: &str) -> std::result::Result<String, String> {
     let word = |w: &str| if lanes == 4 { format!("{x}[({w}) >> 1u][({w}) & 1u]") } else { format!("{x}[{w}]") };
-    let unpack = |w: &str| format!("unpack_{dtype}({})", word(w));
-    let pair = |lane: &str| format!("pack_{dtype}({lane})");
+    let unpack = |w: &str| format!("unpack_{kind}({})", word(w));
+    let pair = |lane: &str| format!("pack_{kind}({lane})");
     Ok(match accessor {
         "load" => format!(
             "fn load_{x}(i: u32) -> {value} {{ let h = {}; return select(h.x, h.y, (i & 1u) == 1u); }}",
@@ -198,7 +198,7 @@ fn half_accessor(
         ),
         "load2" => format!("fn load2_{x}(i: u32) -> vec2<{value}> {{ return {}; }}", unpack("i")),
         "load4" if lanes == 4 => format!(
-            "fn load4_{x}(i: u32) -> vec4<{value}> {{ let w = {x}[i]; return vec4<{value}>(unpack_{dtype}(w.x), unpack_{dtype}(w.y)); }}"
+            "fn load4_{x}(i: u32) -> vec4<{value}> {{ let w = {x}[i]; return vec4<{value}>(unpack_{kind}(w.x), unpack_{kind}(w.y)); }}"
         ),
         "load4" => format!(
             "fn load4_{x}(i: u32) -> vec4<{value}> {{ return vec4<{value}>({}, {}); }}",
@@ -220,7 +220,7 @@ fn half_accessor(
         ),
         _ => {
             return Err(format!(
-                "store_{x} cannot write one {dtype}: two share a word, so a kernel for halves writes with store2_{x} or store4_{x}"
+                "store_{x} cannot write one half: two share a word, so a kernel for halves writes with store2_{x} or store4_{x}"
             ));
         }
     })

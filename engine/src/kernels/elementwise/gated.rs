@@ -1,7 +1,8 @@
 //! Kernels of gated linear units, on rows of any float dtype.
 
-use super::{gpu_of, small, workgroup};
+use super::{gpu_of, size, spread};
 use crate::device::gpu::{Bind, Launch};
+use crate::kernels::divisor::Divisor;
 use crate::kernels::rows::{Rows, uninit};
 use crate::layout::Dims;
 use crate::ops::elementwise::Unary;
@@ -16,16 +17,19 @@ pub(crate) fn gated(op: &'static str, gate: &Tensor, up: &Tensor, cols: usize, f
     let rows = gate.elements() / cols;
     let (gate, up) = (Rows::of(op, gate, cols)?, Rows::of(op, up, cols)?);
     let (gpu, dtype) = (gpu_of(op, &y)?, y.dtype());
-    let fours = small(op, rows * cols.div_ceil(4))?;
-    let group = workgroup(gpu);
+    let fours = size(op, rows * cols.div_ceil(4))?;
+    let ([workgroup, each], groups) = spread(gpu, fours);
+    let by = Divisor::new(size(op, cols.div_ceil(4))?);
     let (a, b) = ((f.a as f32).to_bits(), (f.b as f32).to_bits());
-    let params = [small(op, rows)?, small(op, cols)?, gate.offset, gate.stride, up.offset, up.stride, a, b];
+    let (rows, cols) = (size(op, rows)?, size(op, cols)?);
+    let params = [rows, cols, gate.offset, gate.stride, up.offset, up.stride, by.magic, by.shift, a, b];
     gpu.run(Launch {
         kernel: "elementwise/gated",
         elems: &[("gate", dtype), ("up", dtype), ("y", dtype)],
         constants: &[
             ("OP", f64::from(f.op as u32)),
-            ("WORKGROUP", f64::from(group)),
+            workgroup,
+            each,
             ("GATE_ALIGNED", gate.aligned()),
             ("UP_ALIGNED", up.aligned()),
         ],
@@ -35,7 +39,7 @@ pub(crate) fn gated(op: &'static str, gate: &Tensor, up: &Tensor, cols: usize, f
             Bind::Write(y.gpu_buffer(op)?),
         ],
         params: bytemuck::cast_slice(&params),
-        groups: u64::from(fours.div_ceil(group)),
+        groups,
     })?;
     Ok(y)
 }
@@ -54,17 +58,20 @@ pub(crate) fn gated_grad(
     let both = uninit(op, Dims::new(op, &[rows, 2, cols])?, 1, gate)?;
     let (gate, up, dy) = (Rows::of(op, gate, cols)?, Rows::of(op, up, cols)?, Rows::of(op, dy, cols)?);
     let (gpu, dtype) = (gpu_of(op, &both)?, both.dtype());
-    let fours = small(op, rows * cols.div_ceil(4))?;
-    let group = workgroup(gpu);
+    let fours = size(op, rows * cols.div_ceil(4))?;
+    let ([workgroup, each], groups) = spread(gpu, fours);
+    let by = Divisor::new(size(op, cols.div_ceil(4))?);
     let params = [
-        small(op, rows)?,
-        small(op, cols)?,
+        size(op, rows)?,
+        size(op, cols)?,
         gate.offset,
         gate.stride,
         up.offset,
         up.stride,
         dy.offset,
         dy.stride,
+        by.magic,
+        by.shift,
         (f.a as f32).to_bits(),
         (f.b as f32).to_bits(),
     ];
@@ -74,7 +81,8 @@ pub(crate) fn gated_grad(
         constants: &[
             ("OP", f64::from(f.op as u32)),
             ("FIRST", first as f64),
-            ("WORKGROUP", f64::from(group)),
+            workgroup,
+            each,
             ("GATE_ALIGNED", gate.aligned()),
             ("UP_ALIGNED", up.aligned()),
             ("DY_ALIGNED", dy.aligned()),
@@ -86,7 +94,7 @@ pub(crate) fn gated_grad(
             Bind::Write(both.gpu_buffer(op)?),
         ],
         params: bytemuck::cast_slice(&params),
-        groups: u64::from(fours.div_ceil(group)),
+        groups,
     })?;
     Ok(both)
 }

@@ -1,8 +1,10 @@
-//! Elementwise kernels: each invocation makes four elements.
+//! Elementwise kernels, four elements at a time.
 
 mod binary;
 mod copy;
 mod gated;
+mod strided;
+mod transpose;
 
 pub(crate) use binary::binary;
 pub(crate) use copy::{copy, embed, select};
@@ -11,7 +13,8 @@ pub(crate) use gated::{gated, gated_grad};
 use bytemuck::{Pod, Zeroable};
 use half::{bf16, f16};
 
-use crate::device::gpu::{Bind, Gpu, Launch};
+use super::{bits, flag, gpu_of, size, spread};
+use crate::device::gpu::{Bind, Launch};
 use crate::layout::Dims;
 use crate::ops::elementwise::Unary;
 use crate::{DType, Device, Error, Result, Tensor};
@@ -40,14 +43,15 @@ pub(crate) fn arange(op: &'static str, start: i64, shape: Dims, dtype: DType, de
         let message = format!("{} integers from {start} on do not all fit into i32", out.elements());
         return Err(Error::argument(op, message));
     };
-    let group = workgroup(gpu_of(op, &out)?);
-    gpu_of(op, &out)?.run(Launch {
+    let gpu = gpu_of(op, &out)?;
+    let (spread, groups) = spread(gpu, count);
+    gpu.run(Launch {
         kernel: "elementwise/arange",
         elems: &[("y", dtype)],
-        constants: &[("WORKGROUP", f64::from(group))],
+        constants: &spread,
         bind: &[Bind::Write(out.gpu_buffer(op)?)],
         params: bytemuck::cast_slice(&[count as i32, first]),
-        groups: u64::from(count.div_ceil(group)),
+        groups,
     })?;
     Ok(out)
 }
@@ -65,14 +69,14 @@ pub(crate) fn cast(op: &'static str, x: &Tensor, dtype: DType) -> Result<Tensor>
     let x = aligned(op, x)?;
     let out = Tensor::gpu_uninit(op, x.dims(), dtype, x.device())?;
     let (gpu, count) = (gpu_of(op, &out)?, fours(op, &out)?);
-    let group = workgroup(gpu);
+    let ([workgroup, fours], groups) = spread(gpu, count);
     gpu.run(Launch {
         kernel: "elementwise/cast",
         elems: &[("x", x.dtype()), ("y", dtype)],
-        constants: &[("FROM", from), ("TO", kind(dtype)), ("WORKGROUP", f64::from(group))],
+        constants: &[("FROM", from), ("TO", kind(dtype)), workgroup, fours],
         bind: &[Bind::Read(x.gpu_buffer(op)?), Bind::Write(out.gpu_buffer(op)?)],
         params: bytemuck::cast_slice(&[count, offset_fours(op, &x)?]),
-        groups: u64::from(count.div_ceil(group)),
+        groups,
     })?;
     Ok(out)
 }
@@ -91,15 +95,15 @@ pub(crate) fn unary(op: &'static str, x: &Tensor, f: Unary) -> Result<Tensor> {
     let x = aligned(op, x)?;
     let out = Tensor::gpu_uninit(op, x.dims(), x.dtype(), x.device())?;
     let (gpu, count) = (gpu_of(op, &out)?, fours(op, &out)?);
-    let group = workgroup(gpu);
+    let ([workgroup, fours], groups) = spread(gpu, count);
     let params = UnaryParams { count, offset: offset_fours(op, &x)?, a: f.a as f32, b: f.b as f32 };
     gpu.run(Launch {
         kernel: "elementwise/unary",
         elems: &[("x", x.dtype()), ("y", x.dtype())],
-        constants: &[("OP", f64::from(f.op as u32)), ("WORKGROUP", f64::from(group))],
+        constants: &[("OP", f64::from(f.op as u32)), workgroup, fours],
         bind: &[Bind::Read(x.gpu_buffer(op)?), Bind::Write(out.gpu_buffer(op)?)],
         params: bytemuck::bytes_of(&params),
-        groups: u64::from(count.div_ceil(group)),
+        groups,
     })?;
     Ok(out)
 }
@@ -119,44 +123,28 @@ pub(crate) fn unary_grad(op: &'static str, x: &Tensor, dy: &Tensor, f: Unary) ->
     let (x, dy) = (aligned(op, x)?, aligned(op, dy)?);
     let out = Tensor::gpu_uninit(op, x.dims(), x.dtype(), x.device())?;
     let (gpu, count) = (gpu_of(op, &out)?, fours(op, &out)?);
-    let group = workgroup(gpu);
+    let ([workgroup, fours], groups) = spread(gpu, count);
     let (x_offset, dy_offset) = (offset_fours(op, &x)?, offset_fours(op, &dy)?);
     let params = UnaryGradParams { count, x_offset, dy_offset, a: f.a as f32, b: f.b as f32 };
     gpu.run(Launch {
         kernel: "elementwise/unary_grad",
         elems: &[("x", x.dtype()), ("dy", x.dtype()), ("dx", x.dtype())],
-        constants: &[("OP", f64::from(f.op as u32)), ("WORKGROUP", f64::from(group))],
+        constants: &[("OP", f64::from(f.op as u32)), workgroup, fours],
         bind: &[Bind::Read(x.gpu_buffer(op)?), Bind::Read(dy.gpu_buffer(op)?), Bind::Write(out.gpu_buffer(op)?)],
         params: bytemuck::bytes_of(&params),
-        groups: u64::from(count.div_ceil(group)),
+        groups,
     })?;
     Ok(out)
 }
 
-fn gpu_of<'a>(op: &'static str, x: &'a Tensor) -> Result<&'a Gpu> {
-    let gpu = x.device().gpu_ref().map(|gpu| &**gpu);
-    gpu.ok_or_else(|| Error::argument(op, "a GPU kernel asked for on a CPU device"))
-}
-
-/// Invocations of a workgroup; a software driver runs small ones faster.
-fn workgroup(gpu: &Gpu) -> u32 {
-    if gpu.caps().software { 64 } else { 256 }
-}
-
-/// Kernels count in 32 bits.
-fn small(op: &'static str, value: usize) -> Result<u32> {
-    u32::try_from(value)
-        .map_err(|_| Error::argument(op, format!("{value} exceeds what a kernel can count to, 2^32 - 1")))
-}
-
 /// Groups of four elements of a tensor.
 fn fours(op: &'static str, x: &Tensor) -> Result<u32> {
-    small(op, x.elements().div_ceil(4))
+    size(op, x.elements().div_ceil(4))
 }
 
 /// Offset of an aligned tensor in groups of four elements.
 fn offset_fours(op: &'static str, x: &Tensor) -> Result<u32> {
-    small(op, x.layout().offset / 4)
+    size(op, x.layout().offset / 4)
 }
 
 /// The tensor itself if it is contiguous from a multiple of four elements on, else a copy.

@@ -64,6 +64,27 @@ fn devices_agree() {
     }
 }
 
+/// Each way in which a kernel finds four neighbouring elements: fours and splats of views of two and more dimensions, elements
+/// one by one, across the ends of rows; a whole workgroup's work and some more.
+#[test]
+fn operands_of_every_kind() {
+    let dense = |shape: &[usize], seed| Input::normal(shape, seed);
+    let cases = [
+        [dense(&[3, 1, 8], 1), dense(&[1, 5, 8], 2)],
+        [dense(&[3, 5, 1], 1), dense(&[1, 5, 8], 2)],
+        [dense(&[2, 3, 4], 1).view(View::Permute(vec![1, 0, 2])), dense(&[3, 1, 1], 2)],
+        [dense(&[6, 12], 1).view(View::Slice(1, 4, 8, 1)), dense(&[6, 1], 2)],
+        [dense(&[21], 1).view(View::Slice(0, 3, 21, 1)), dense(&[18], 2)],
+        [dense(&[3, 2, 5, 3], 1).view(View::Permute(vec![2, 0, 3, 1])), dense(&[5, 3, 3, 2], 2)],
+        [dense(&[5, 1030], 1), dense(&[1030], 2)],
+        [dense(&[9, 1024], 1), dense(&[9, 1], 2)],
+    ];
+    for inputs in cases {
+        same_on_devices("add", &inputs, |x| x[0].add(&x[1]));
+        same_on_devices("where_cond", &inputs, |x| Tensor::where_cond(&x[0].gt(&x[1])?, &x[0], &x[1]));
+    }
+}
+
 #[test]
 fn ties_share_the_gradient() {
     each_device(|device| {

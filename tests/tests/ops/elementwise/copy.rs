@@ -124,12 +124,37 @@ fn copies_of_many_dimensions() {
     same_on_devices("copy", &[x], turn);
 }
 
+/// Fours, single elements for whole rows, halves that go in pairs and halves that do not.
+#[test]
+fn copies_of_every_kind() {
+    let x = |shape: &[usize]| Input::normal(shape, 1);
+    for input in [
+        x(&[3, 4, 8]).view(View::Permute(vec![1, 0, 2])),
+        x(&[3, 4, 6]).view(View::Permute(vec![1, 0, 2])),
+        x(&[3, 4, 5]).view(View::Permute(vec![1, 0, 2])),
+        x(&[5, 12]).view(View::Slice(1, 4, 12, 1)),
+        x(&[5, 12]).view(View::Slice(1, 2, 8, 1)),
+        x(&[5, 12]).view(View::Slice(1, 3, 12, 1)),
+        x(&[5, 1]).view(View::Expand(vec![5, 8])),
+        x(&[11]).view(View::Slice(0, 1, 11, 1)),
+        x(&[37, 35]).view(View::Permute(vec![1, 0])),
+        x(&[2, 3, 2, 3, 2, 8]).view(View::Permute(vec![4, 2, 0, 3, 1, 5])),
+        x(&[2, 3, 2, 3, 2, 2]).view(View::Permute(vec![4, 2, 0, 3, 1, 5])),
+    ] {
+        same_on_devices("copy", &[input], |x| x[0].copy());
+    }
+}
+
 #[test]
 fn gradients_of_slices() {
     for (dim, start, stop, step) in [(0, 1, 4, 1), (1, 0, 7, 2), (2, 3, 5, 3), (1, 2, 2, 1), (-1, 0, 5, 1)] {
         let x = Input::normal(&[4, 7, 5], 1);
         gradcheck("slice", std::slice::from_ref(&x), |x| x[0].slice(dim, start, stop, step));
         same_on_devices("slice", &[x], |x| x[0].slice(dim, start, stop, step));
+    }
+    // In fours.
+    for (dim, start, stop, step) in [(1, 1, 3, 1), (2, 4, 12, 1), (0, 0, 3, 2), (1, 1, 5, 3)] {
+        same_on_devices("slice", &[Input::normal(&[4, 5, 12], 1)], |x| x[0].slice(dim, start, stop, step));
     }
 }
 
