@@ -8,6 +8,7 @@ use wgrad::Device;
 use crate::compare::{self, CompareArgs};
 use crate::cost::{self, CostArgs};
 use crate::ladder::{self, LadderArgs};
+use crate::memory::{self, MemoryArgs};
 use crate::params::Params;
 use crate::plot::{self, PlotArgs};
 use crate::suite::{self, SuiteArgs};
@@ -31,6 +32,7 @@ enum Command {
     Compare(CompareArgs),
     Ladder(LadderArgs),
     Cost(CostArgs),
+    Memory(MemoryArgs),
     Plot(PlotArgs),
 }
 
@@ -68,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Compare(args) => compare::run(&args),
         Command::Ladder(args) => ladder::run(&args),
         Command::Cost(args) => cost::run(&args),
+        Command::Memory(args) => memory::run(&args),
         Command::Plot(args) => plot::run(&args),
     };
     match done {

@@ -8,6 +8,7 @@ mod error;
 mod ladder;
 mod list;
 pub mod measure;
+mod memory;
 pub mod params;
 mod plot;
 pub mod record;

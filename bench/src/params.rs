@@ -76,6 +76,23 @@ impl Params {
         Ok(value)
     }
 
+    /// A part of the workload, above 0 and up to 1.
+    ///
+    /// # Errors
+    /// If it is no such number.
+    pub fn fraction(&mut self, key: &str, default: f64) -> Result<f64> {
+        let value = match self.take(key) {
+            None => default,
+            Some(value) => value
+                .parse()
+                .ok()
+                .filter(|number| *number > 0.0 && *number <= 1.0)
+                .ok_or_else(|| Error::new(format!("{key}={value}: expected a number above 0, at most 1")))?,
+        };
+        self.used.insert(key.to_string(), value.into());
+        Ok(value)
+    }
+
     /// A yes (1) or no (0) of the workload.
     ///
     /// # Errors

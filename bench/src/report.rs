@@ -144,6 +144,11 @@ pub fn commit() -> String {
     }
 }
 
+/// `2026-11-26, abc1234`.
+pub fn date_and_commit() -> String {
+    format!("{}, {}", today(), commit())
+}
+
 /// Today in UTC.
 pub fn today() -> String {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());

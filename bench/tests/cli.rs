@@ -134,14 +134,14 @@ fn reports_compare_and_become_pictures() {
         "ladder",
         "matmul",
         "m=64",
-        "n=128",
-        "k=64",
+        "n=33",
+        "k=65",
         &format!("device={device}"),
         "iters=1",
         "--out",
         &ladder,
     ]);
-    assert!(table.contains("wgrad") && (device == "cpu" || table.contains("naive")), "{table}");
+    assert!(table.contains("chosen") && (device == "cpu" || table.contains("naive")), "{table}");
     let sizes = ["b=1", "l=8", "d=8", "h=2", "layers=1", "vocab=11"];
     let cost_args = [&["cost", "device=cpu", "iters=1", "--doublings", "1", "--out", &cost], &sizes[..]].concat();
     succeed(&cost_args);
@@ -151,7 +151,8 @@ fn reports_compare_and_become_pictures() {
         report["records"].as_array().unwrap().len()
     };
     assert_eq!((records(&suite), records(&cost)), (1, 5));
-    assert_eq!(records(&ladder), if device == "cpu" { 1 } else { 5 });
+    // Every device runs at least the seven portable families, and what it chooses.
+    assert!(records(&ladder) >= if device == "cpu" { 1 } else { 8 });
 
     let text = succeed(&["compare", &suite, &suite]);
     assert!(text.contains("1.000"), "{text}");
@@ -207,7 +208,7 @@ fn bad_input_is_one_sentence() {
     fail(&["run", "softmax", "device=abacus"], &["abacus"]);
     fail(&["run", "mlm_step", "d=9", "h=2", "device=cpu"], &["9", "2 heads"]);
     fail(&["run", "elementwise", "n=5", "op=bias_gelu", "device=cpu"], &["n=5"]);
-    fail(&["ladder", "matmul", "m=65", "device=cpu"], &["65"]);
+    fail(&["ladder", "matmul", "m=0", "device=cpu"], &["m=0"]);
     fail(&["suite", "--device", "cpu", "--filter", "nothing", "--out", "x.json"], &["nothing"]);
     fail(&["run"], &["WORKLOAD"]);
     assert!(!Path::new("x.json").exists());

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::autograd::{record_many_without_backward, tracks};
 use crate::device::gpu::{Bind, Launch};
 use crate::device::unique_id;
+use crate::kernels::window::window;
 use crate::layout::{Dims, Layout};
 use crate::{DType, Error, Result, Tensor};
 
@@ -84,7 +85,8 @@ impl Kernel {
         let dense = |x: &&Tensor| {
             first.expect_same_device(op, x)?;
             let x = x.detach();
-            if x.is_contiguous() && x.layout().offset == 0 { Ok(x) } else { x.copy() }
+            let whole = x.is_contiguous() && x.layout().offset == 0;
+            if whole { Ok(window(gpu, &x).unwrap_or(x)) } else { x.copy() }
         };
         let dense: Vec<Tensor> = inputs.iter().map(dense).collect::<Result<_>>()?;
         let made: Vec<Tensor> = outputs

@@ -125,7 +125,7 @@ impl Plane {
         })
     }
 
-    pub fn gpu(&self) -> Result<&GpuBuffer> {
+    pub fn gpu(&self) -> Result<&Arc<GpuBuffer>> {
         match &self.storage {
             Storage::Gpu(buffer) => Ok(buffer),
             Storage::Cpu(_) => Err(elsewhere()),

@@ -1,6 +1,6 @@
 // What all attention kernels share. For batch element b, query head h and its key head h / group,
 //
-//   s_ij = softcap tanh(scale q_i k_j / softcap) + bias[b, h, i, j] + relative[h, j - i + queries - 1],  if i sees j
+//   s_ij = softcap tanh(score(scale q_i k_j) / softcap) + bias[b, h, i, j] + relative[h, j - i + queries - 1],  if i sees j
 //   w_ij = exp(s_ij) / (sum over j of exp(s_ij) + exp(sink_h)),  or 0
 //
 // q: [batch, heads, queries, 4 D4]; k: [batch, heads / group, keys, 4 D4]; v: [batch, heads / group, keys, 4 DV4], each with its
@@ -10,6 +10,7 @@
 override D4: u32 = 16u;
 override DV4: u32 = 16u;
 override HAS_MASK: bool = false;
+override HAS_SCORE: bool = false;
 override HAS_SOFTCAP: bool = false;
 override HAS_BIAS: bool = false;
 override HAS_RELATIVE: bool = false;
@@ -63,6 +64,7 @@ struct Params {
 
 //#import common/math.wgsl
 //#import common/philox.wgsl
+//#import common/score.wgsl
 //#import common/steps.wgsl
 
 fn load4_q(i: u32) -> vec4<f32> { return q[i]; }
@@ -116,13 +118,20 @@ struct Scores {
 
 fn scores(products: vec4<f32>, at: Head, i: vec4<u32>, j: vec4<u32>) -> Scores {
     var s = Scores(products * p.scale, vec4<f32>(p.scale));
+    let row = min(i, vec4<u32>(p.queries - 1u));
+    let column = min(j, vec4<u32>(p.keys - 1u));
+    if (HAS_SCORE) {
+        for (var n = 0u; n < 4u; n++) {
+            let x = s.value[n];
+            s.value[n] = score(x, row[n], column[n], at.head, at.batch);
+            s.slope[n] *= score_grad(x, row[n], column[n], at.head, at.batch);
+        }
+    }
     if (HAS_SOFTCAP) {
         let t = tanh_(s.value / p.softcap);
-        s = Scores(p.softcap * t, p.scale * (1.0 - t * t));
+        s = Scores(p.softcap * t, s.slope * (1.0 - t * t));
     }
     if (HAS_BIAS || HAS_RELATIVE) {
-        let row = min(i, vec4<u32>(p.queries - 1u));
-        let column = min(j, vec4<u32>(p.keys - 1u));
         if (HAS_BIAS) {
             let places = vec4<u32>(p.bias_start + at.batch * p.bias_batch + at.head * p.bias_head)
                 + row * p.bias_row + column * p.bias_column;

@@ -1,5 +1,8 @@
 // Who sees whom: a mask as a list of words, which `engine/src/mask/words.rs` explains and reads in the same way. The file that
-// imports this binds `mask: array<u32>` and has the sizes `queries` and `keys` in its parameters.
+// imports this binds `mask: array<u32>` and has the sizes `batch`, `heads`, `queries` and `keys` in its
+// parameters.
+
+//#import common/visible.wgsl
 
 // Whether the first term is a list of blocks, which common/steps.wgsl reads.
 override HAS_LISTS: bool = false;
@@ -70,6 +73,12 @@ fn term_sees(term: u32, batch: u32, head: u32, i: u32, position: i32, j: u32) ->
             }
             return signed(pair) <= time && time < signed(pair + 1u);
         }
+        case 7u: { return visible(u32(position + bitcast<i32>(a)), j, head, batch); }
+        case 9u: {
+            let list = key_list(term, batch, head, i);
+            let at = lower_bound(list, j);
+            return at < list.y && mask[min(at, list.y - 1u)] == j;
+        }
         default: { return mask_bit(a + batch * b + head * c + i / e * d, j / mask[term + 6u]); }
     }
 }
@@ -128,6 +137,15 @@ fn term_tile(term: u32, batch: u32, head: u32, queries: vec2<u32>, keys: vec2<u3
             let stop = signed_extremes(pairs + 2u, 4u, keys);
             return sort_of(time.y < start.x || time.x >= stop.y, start.y <= time.x && time.y < stop.x);
         }
+        case 7u: { return PARTIAL; }
+        case 9u: {
+            var count = 0u;
+            for (var i = queries.x; i < queries.y; i++) {
+                let list = key_list(term, batch, head, i);
+                count += lower_bound(list, keys.y) - lower_bound(list, keys.x);
+            }
+            return sort_of(count == 0u, count == (queries.y - queries.x) * (keys.y - keys.x));
+        }
         default: { return bits_tile(term, a + batch * b + head * c, queries, keys); }
     }
 }
@@ -179,6 +197,29 @@ fn bits_tile(term: u32, matrix: u32, queries: vec2<u32>, keys: vec2<u32>) -> u32
         }
     }
     return sort_of(none, all);
+}
+
+// Where the list of keys of a query begins and ends: [KEYS, lists, k, batches, heads].
+fn key_list(term: u32, batch: u32, head: u32, i: u32) -> vec2<u32> {
+    let heads = mask[term + 4u];
+    let matrix = batch * mask[term + 3u] / p.batch * heads + head * heads / p.heads;
+    let start = mask[term + 1u] + (matrix * p.queries + i) * mask[term + 2u];
+    return vec2<u32>(start, start + mask[term + 2u]);
+}
+
+// The first place in a list where a key is not below this one.
+fn lower_bound(list: vec2<u32>, key: u32) -> u32 {
+    var low = list.x;
+    var high = list.y;
+    while (low < high) {
+        let middle = (low + high) / 2u;
+        if (mask[middle] < key) {
+            low = middle + 1u;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
 }
 
 // Keys outside of which these queries see nothing.

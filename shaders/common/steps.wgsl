@@ -9,6 +9,9 @@
 
 //#import common/mask.wgsl
 
+// Kind of the first term.
+const LISTS: u32 = 6u;
+
 const BY_QUERY: u32 = 0u;
 const BY_KEY: u32 = 1u;
 
@@ -21,10 +24,14 @@ fn block_of(side: u32) -> u32 {
     return mask[6u + side];
 }
 
+// Which of the matrices with lists of their own is that of a head.
+fn list_matrix(at: Head) -> u32 {
+    return at.batch * mask[4] / p.batch * mask[5] + at.head * mask[5] / p.heads;
+}
+
 fn list_row(side: u32, at: Head, row: u32) -> u32 {
-    let matrix = at.batch * mask[4] / p.batch * mask[5] + at.head * mask[5] / p.heads;
     let rows = (length_of(side) - 1u) / block_of(side) + 1u;
-    return mask[2u + side] + 3u * (matrix * rows + row);
+    return mask[2u + side] + 3u * (list_matrix(at) * rows + row);
 }
 
 // Tiles of `size` rows of a head.
@@ -94,23 +101,30 @@ fn step_of(side: u32, at: Head, rows: vec2<u32>, step: u32) -> vec2<u32> {
     return vec2<u32>(column, tile);
 }
 
-// Whether the block of query i and key j is listed.
+// Whether key j, or its block, is listed for query i. Lists of keys are those of common/gather.wgsl.
 fn listed(at: Head, i: u32, j: u32) -> bool {
     if (!HAS_LISTS) {
         return true;
     }
-    let row = list_row(BY_QUERY, at, i / block_of(BY_QUERY));
-    let column = j / block_of(BY_KEY);
-    var low = mask[2] + mask[row];
-    let end = low + mask[row + 1u];
+    var low = mask[2] + (list_matrix(at) * p.queries + i) * mask[7];
+    var end = low + mask[7];
+    var shift = 0u;
+    var column = j;
+    if (mask[1] == LISTS) {
+        let row = list_row(BY_QUERY, at, i / block_of(BY_QUERY));
+        low = mask[2] + mask[row];
+        end = low + mask[row + 1u];
+        shift = 1u;
+        column = j / block_of(BY_KEY);
+    }
     var high = end;
     while (low < high) {
         let middle = (low + high) / 2u;
-        if (mask[middle] / 2u < column) {
+        if (mask[middle] >> shift < column) {
             low = middle + 1u;
         } else {
             high = middle;
         }
     }
-    return low < end && mask[min(low, end - 1u)] / 2u == column;
+    return low < end && mask[min(low, end - 1u)] >> shift == column;
 }

@@ -1,10 +1,12 @@
-// writers[slots[i] - 1] = 1 + i: for each row the last entry that goes there. Rows without one keep their 0. The maximum does not
-// depend on the order in which invocations run.
+// writers[slots[i] - 1] = 1 + first + i: for each row the last entry that goes there. Rows without one keep what they have, at
+// first 0. The maximum does not depend on the order in which invocations run.
 
 const WORKGROUP: u32 = 64u;
 
 struct Params {
     count: u32,
+    offset: u32, // of the slots
+    first: u32, // number of the first entry
 }
 
 @group(0) @binding(0) var<storage, read> slots: array<u32>;
@@ -20,9 +22,9 @@ fn main(
     let group = wg.x + wg.y * nwg.x;
     let i = group * WORKGROUP + local;
     if (i < p.count) {
-        let slot = slots[i];
+        let slot = slots[p.offset + i];
         if (slot != 0u) {
-            atomicMax(&writers[slot - 1u], i + 1u);
+            atomicMax(&writers[slot - 1u], p.first + i + 1u);
         }
     }
 }

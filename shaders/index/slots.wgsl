@@ -18,8 +18,8 @@ struct Params {
     size: u32,
     code: u32, // of the operation, for the note
     rank: u32, // of the index
-    pad_0: u32,
-    pad_1: u32,
+    first: u32, // number of the first entry
+    pad: u32,
 }
 
 @group(0) @binding(0) var<storage, read> index: array<I>;
@@ -48,7 +48,7 @@ fn main(
             report_fault(p.code, value, p.size);
         }
         var slot = 1u;
-        var rest = i;
+        var rest = p.first + i;
         for (var step = 1u; step <= p.rank; step++) {
             let d = p.rank - step;
             let size = pick(p.shape_low, p.shape_high, d);

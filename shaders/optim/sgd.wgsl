@@ -15,7 +15,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<storage, read> gradient: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> stats: array<f32>; // factor, norm, 1 if not finite, 0
+@group(0) @binding(1) var<storage, read> stats: array<f32>; // factor, norm, 1 if not finite, skipped steps
 @group(0) @binding(2) var<storage, read_write> value: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> momentum: array<vec4<f32>>;
 @group(1) @binding(0) var<uniform> p: Params;

@@ -18,6 +18,7 @@ struct Params {
     below: f32, // uniform: the greatest number below the end
     low: u32, // integers: bits of the least
     range: u32, // integers: how many; Bernoulli: words below are true
+    first: u32, // which four elements of the draw are the first of y
 }
 
 @group(0) @binding(0) var<storage, read_write> y: array<vec4<T>>;
@@ -105,10 +106,11 @@ fn main(
     let quad = group * WORKGROUP + local;
     if (4u * quad < p.count) {
         if (LAW == 0u || LAW == 3u) {
-            let words = block(quad);
+            let words = block(p.first + quad);
             store4_y(quad, vec4<T>(single(words.x), single(words.y), single(words.z), single(words.w)));
         } else {
-            store4_y(quad, vec4<T>(pair(block(2u * quad)), pair(block(2u * quad + 1u))));
+            let number = p.first + quad;
+            store4_y(quad, vec4<T>(pair(block(2u * number)), pair(block(2u * number + 1u))));
         }
     }
 }

@@ -14,6 +14,7 @@ struct Params {
     draw_high: u32,
     threshold: u32,
     scale: f32,
+    first: u32, // which four elements of the draw are the first of y
 }
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
@@ -45,7 +46,7 @@ fn main(
                 }
             }
         }
-        let words = philox(vec4<u32>(quad, 0u, p.draw_low, p.draw_high), vec2<u32>(p.seed_low, p.seed_high));
+        let words = philox(vec4<u32>(p.first + quad, 0u, p.draw_low, p.draw_high), vec2<u32>(p.seed_low, p.seed_high));
         store4_y(quad, select(values * p.scale, vec4<f32>(0.0), words < vec4<u32>(p.threshold)));
     }
 }

@@ -116,6 +116,74 @@ fn trains_fills_masks_and_refuses_damaged_models() {
     succeed(&["fill-mask", "--model", &out, sentence]);
 }
 
+/// The commands that use models, on those of the fixtures, which have no tokenizer: texts are token ids.
+#[test]
+fn models_of_folders_write_score_and_embed() {
+    let model = |name: &str| format!("{}/fixtures/models/{name}", env!("CARGO_MANIFEST_DIR"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = path(&folder, "ids.txt");
+    fs::write(&file, "7 8 9 10 11 12\n9 9 9 20 21\n7 8 9 10 11 12\n").unwrap();
+
+    let written = |arguments: &[&str]| {
+        let text = succeed(&[&["generate", &model("llama"), "7 20 31", "--most", "6"], arguments].concat());
+        text.split_whitespace().map(|id| id.parse::<u32>().unwrap()).collect::<Vec<_>>()
+    };
+    let greedy = written(&[]);
+    assert_eq!(greedy.len(), 6);
+    assert_eq!(written(&["--top-k", "1"]), greedy);
+    assert_eq!(written(&["--temperature", "2", "--seed", "1"]), written(&["--temperature", "2", "--seed", "1"]));
+    assert_eq!(written(&["--beams", "3"]).len(), 6);
+    let answer = succeed(&["generate", &model("t5"), "7 20 31", "--most", "4"]);
+    assert!(answer.split_whitespace().count() <= 4, "{answer}");
+    fail(&["generate", &model("bert"), "7 20"], &["does not write"]);
+    fail(&["generate", &model("gpt2"), "a word"], &["a", "tokenizer.json"]);
+    fail(&["generate", &model("gpt2"), "7", "--temperature", "0"], &["temperature"]);
+    fail(&["generate", &model("nothing"), "7"], &["nothing"]);
+
+    let shown = succeed(&["inspect", &model("gpt2")]);
+    for part in ["GPT2LMHeadModel: 30,336 parameters", "of F32, 121,344 bytes", "0..1", "c_attn", "[32, 96]"] {
+        assert!(shown.contains(part), "{part} is not in {shown}");
+    }
+
+    let score: Value =
+        serde_json::from_str(&succeed(&["score", &model("gpt2"), &file, "--length", "8", "--json"])).unwrap();
+    assert_eq!(score["tokens"], 16);
+    let perplexity = score["perplexity"].as_f64().unwrap();
+    assert!((perplexity.ln() - score["nats"].as_f64().unwrap() / 16.0).abs() < 1e-9 && perplexity > 1.0, "{score}");
+    fail(&["score", &model("gpt2"), &file, "--length", "8", "--stride", "8"], &["stride"]);
+    fail(&["score", &model("bert"), &file], &["[MASK]"]);
+    fail(&["score", &model("vit"), &file], &["text"]);
+
+    let lines = succeed(&["embed", &model("mpnet"), &file, "--unit"]);
+    let vectors: Vec<Vec<f64>> = lines
+        .lines()
+        .map(|line| serde_json::from_value(serde_json::from_str::<Value>(line).unwrap()["vector"].clone()).unwrap())
+        .collect();
+    assert_eq!((vectors.len(), vectors[0].len()), (3, 32));
+    assert!(vectors.iter().all(|v| (v.iter().map(|x| x * x).sum::<f64>() - 1.0).abs() < 1e-5));
+    let npy = path(&folder, "vectors.npy");
+    succeed(&["embed", &model("bert"), &file, "--pool", "cls", "--out", &npy]);
+    assert_eq!(fs::metadata(&npy).unwrap().len() % 64, 3 * 32 * 4 % 64);
+    let text = path(&folder, "text.txt");
+    fs::write(&text, "7 8 9 10 11 12 ".repeat(200)).unwrap();
+    let out = path(&folder, "trained");
+    let train = |name: &str, out: &str| {
+        let sizes = ["--steps", "40", "--length", "16", "--lr", "1e-2"];
+        succeed(&[&["finetune", &model(name), "--text", &text, "--out", out], &sizes[..]].concat())
+    };
+    let printed = train("gpt2", &out);
+    let losses: Vec<f64> =
+        printed.split_whitespace().filter_map(|word| word.trim_end_matches(';').parse().ok()).collect();
+    assert!(losses.len() == 2 && losses[1] < 0.5 * losses[0], "{printed}");
+    let going_on = succeed(&["generate", &out, "7 8 9 10", "--most", "4"]);
+    assert_eq!(going_on.trim(), "11 12 7 8");
+    fail(&["finetune", &model("gpt2"), "--text", &text, "--out", &out], &["already holds"]);
+    fail(&["finetune", &model("bert"), "--text", &text, "--out", &path(&folder, "b")], &["[MASK]"]);
+    fail(&["finetune", &model("t5"), "--text", &text, "--out", &path(&folder, "t")], &["causal and masked"]);
+    let near = succeed(&["embed", &model("bert"), &file, "--nearest", "1"]);
+    assert_eq!(near.lines().nth(1).unwrap(), "  1.0000  7 8 9 10 11 12");
+}
+
 /// Ten kills at random moments. Each time the run goes on from a whole checkpoint, and never from an older one than before.
 #[test]
 #[cfg(unix)]

@@ -1,4 +1,4 @@
-//! How time grows with each size: a log-log plot with fitted slopes.
+//! How time or memory grows with sizes: a log-log plot with fitted slopes.
 
 use super::canvas::{Anchor, Canvas, LEFT, RIGHT};
 use super::scale::{Axis, label};
@@ -8,10 +8,12 @@ use crate::report::Report;
 
 const HEIGHT: f64 = 340.0;
 
-struct Series {
-    name: &'static str,
-    /// How many times the first size, and the milliseconds.
-    points: Vec<(f64, f64)>,
+/// One line of a plot.
+pub struct Series {
+    /// What grows.
+    pub name: String,
+    /// How many times the first size, and what was measured.
+    pub points: Vec<(f64, f64)>,
 }
 
 /// Draws a line for each size that grows; says whether there was any.
@@ -26,7 +28,13 @@ pub fn draw(canvas: &mut Canvas, report: &Report) -> bool {
         .filter_map(|key| Some(format!("{key}={}", base.params.get(*key)?)))
         .collect();
     let about = format!("from {}; {}", sizes.join(" "), report.caption());
-    let top = canvas.panel(74.0 + 26.0 + HEIGHT + 62.0, "Time of a training step, one size growing at a time", &about);
+    lines(canvas, ["Time of a training step, one size growing at a time", &about], "milliseconds a step", &all);
+    true
+}
+
+/// Draws lines under a title and what it is about.
+pub fn lines(canvas: &mut Canvas, [title, about]: [&str; 2], measure: &str, all: &[Series]) {
+    let top = canvas.panel(74.0 + 26.0 + HEIGHT + 62.0, title, about);
     let (top, bottom) = (top + 26.0, top + 26.0 + HEIGHT);
     let points = || all.iter().flat_map(|series| &series.points);
     let x = Axis::new(points().map(|p| p.0), (LEFT, RIGHT));
@@ -42,7 +50,7 @@ pub fn draw(canvas: &mut Canvas, report: &Report) -> bool {
     }
     canvas.line("axis", &[(LEFT, bottom), (RIGHT, bottom)]);
     canvas.text("", ((LEFT + RIGHT) / 2.0, bottom + 42.0), Anchor::Middle, "times the first size");
-    canvas.upright((22.0, (top + bottom) / 2.0), "milliseconds a step");
+    canvas.upright((22.0, (top + bottom) / 2.0), measure);
     for (n, series) in all.iter().enumerate() {
         let (slope, intercept) = fit(&series.points);
         let at = |(factor, ms): (f64, f64)| (x.pixel(factor), y.pixel(ms));
@@ -52,11 +60,10 @@ pub fn draw(canvas: &mut Canvas, report: &Report) -> bool {
         for &point in &series.points {
             canvas.dot(&format!("f{n}"), at(point), 4.5);
         }
-        let left = LEFT + n as f64 * 172.0;
+        let left = LEFT + n as f64 * 680.0 / all.len().max(4) as f64;
         canvas.bar(&format!("f{n}"), (left, top - 24.0), 12.0, 12.0);
         canvas.text("name", (left + 18.0, top - 14.0), Anchor::Start, &format!("{}: slope {slope:.2}", series.name));
     }
-    true
 }
 
 /// The runs that differ from the first in this size alone; None if there are none.
@@ -71,7 +78,7 @@ fn series(records: &[Record], base: &Record, key: &str, name: &'static str) -> O
     let mut points: Vec<(f64, f64)> =
         same.filter_map(|record| Some((record.params.get(key)?.as_f64()? / first, record.median_ms))).collect();
     points.sort_by(|a, b| a.0.total_cmp(&b.0));
-    (points.len() > 1).then_some(Series { name, points })
+    (points.len() > 1).then_some(Series { name: name.to_string(), points })
 }
 
 /// Slope and intercept of the line of least squares through the logarithms.

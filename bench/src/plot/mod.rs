@@ -2,7 +2,7 @@
 
 mod bars;
 mod canvas;
-mod growth;
+pub(crate) mod growth;
 mod roofline;
 mod scale;
 
@@ -54,6 +54,13 @@ pub fn draw(reports: &[Report]) -> Result<String> {
     }
     let titles: Vec<String> = reports.iter().map(Report::caption).collect();
     Ok(canvas.finish(&format!("Benchmarks of wgrad: {}", titles.join("; "))))
+}
+
+/// A picture of lines: a title, what it is about, and what was measured.
+pub(crate) fn lines(title: &str, about: &str, measure: &str, all: &[growth::Series]) -> String {
+    let mut canvas = Canvas::new();
+    growth::lines(&mut canvas, [title, about], measure, all);
+    canvas.finish(&format!("{title}: {about}"))
 }
 
 /// A number with three digits: 0.123, 1.23, 12.3, 123, 1230.

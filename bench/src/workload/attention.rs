@@ -60,7 +60,7 @@ pub fn attention(name: &str, params: &mut Params, device: &Device) -> Result<Wor
 }
 
 /// The output, and with a fourth tensor, its gradient, the gradients of the other three.
-fn results(
+pub(super) fn results(
     x: &[Tensor],
     attention: impl Fn(&Tensor, &Tensor, &Tensor) -> wgrad::Result<Tensor>,
 ) -> wgrad::Result<Vec<Tensor>> {

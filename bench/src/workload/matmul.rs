@@ -31,7 +31,7 @@ pub fn matmul(name: &str, params: &mut Params, device: &Device) -> Result<Work> 
 
 /// Compares products `z` of `x` and `y` with `x (y w)` for random signs `w`: every element counts, in `O(n^2)`
 /// (Freivalds, 1977). And some elements, first and last ones among them, with their sums.
-pub fn freivalds(name: &str, x: &[f32], y: &[f32], z: &[f32], sizes: [usize; 4], tolerance: f64) -> Result<()> {
+fn freivalds(name: &str, x: &[f32], y: &[f32], z: &[f32], sizes: [usize; 4], tolerance: f64) -> Result<()> {
     let [b, m, n, k] = sizes;
     let mut random = Philox::new(7, 0);
     let signs: Vec<f64> = (0..n).map(|_| f64::from(random.below(2)) * 2.0 - 1.0).collect();

@@ -6,8 +6,8 @@ mod matmul;
 mod memory;
 mod mlm;
 mod rows;
+mod sparse;
 
-pub(crate) use matmul::freivalds;
 use serde_json::{Map, Value};
 use wgrad::{DType, Device, Tensor};
 
@@ -38,7 +38,7 @@ pub struct Work {
 type Prepare = fn(&str, &mut Params, &Device) -> Result<Work>;
 
 /// Names of all workloads, and what makes them ready.
-const ALL: [(&str, Prepare); 23] = [
+const ALL: [(&str, Prepare); 29] = [
     ("matmul", matmul::matmul),
     ("softmax", rows::softmax),
     ("layer_norm", rows::layer_norm),
@@ -49,6 +49,12 @@ const ALL: [(&str, Prepare); 23] = [
     ("cross_entropy_bwd", rows::cross_entropy),
     ("attention", attention::attention),
     ("attention_bwd", attention::attention),
+    ("sparse_attention", sparse::sparse_attention),
+    ("sparse_attention_bwd", sparse::sparse_attention),
+    ("topk_attention", sparse::topk_attention),
+    ("topk_attention_bwd", sparse::topk_attention),
+    ("varlen", sparse::varlen),
+    ("varlen_bwd", sparse::varlen),
     ("decode", linear::decode),
     ("linear_attention", linear::linear_attention),
     ("linear_attention_bwd", linear::linear_attention),
@@ -130,12 +136,7 @@ pub fn run(name: &str, params: Params, device: &Device, run: Run) -> Result<Reco
 
 /// The time that the device takes at least, by its measured rates of arithmetic and of memory, over the median; None where
 /// nothing is known of the work. Above 1 where the work stays in caches.
-pub(crate) fn limit_fraction(
-    device: &Device,
-    flops: Option<f64>,
-    bytes: Option<f64>,
-    times: &Times,
-) -> Result<Option<f64>> {
+fn limit_fraction(device: &Device, flops: Option<f64>, bytes: Option<f64>, times: &Times) -> Result<Option<f64>> {
     if flops.is_none() && bytes.is_none() {
         return Ok(None);
     }

@@ -63,7 +63,7 @@ fn cut<'a, T>(plane: &mut &'a mut [T], n: usize) -> &'a mut [T] {
 }
 
 fn adam<T: Float>(task: Task<'_, T>, factor: T) {
-    let [beta1, rest1, beta2, rest2, eps, shrink, l2, rate, root] = task.scalars.map(T::of);
+    let [beta1, rest1, beta2, rest2, eps, shrink, l2, rate, root, ..] = task.scalars.map(T::of);
     let [mean, square] = task.states;
     for (((p, m), v), &g) in task.value.iter_mut().zip(mean).zip(square).zip(task.gradient) {
         let g = g * factor + l2 * *p;

@@ -26,9 +26,13 @@ fn order_typed<T: Number>(op: &'static str, x: &Tensor, n: usize, k: usize, desc
     let out = fill_rows(rows, k, |row, out: &mut [u32]| {
         let row = &values[row * n..(row + 1) * n];
         let mut order: Vec<u32> = (0..n as u32).collect();
-        let key = |&i: &u32| key(row[i as usize].to_f64(), descending);
-        order.sort_by_key(key);
-        out.copy_from_slice(&order[..k]);
+        let key = |&i: &u32| (key(row[i as usize].to_f64(), descending), i);
+        if k < n {
+            order.select_nth_unstable_by_key(k, key);
+            order.truncate(k);
+        }
+        order.sort_unstable_by_key(key);
+        out.copy_from_slice(&order);
     });
     Tensor::from_cpu(op, out, Dims::new(op, &[rows, k])?, x.device())
 }

@@ -89,7 +89,7 @@ impl Snapshot<'_> {
             "format": 1,
             "step": self.step,
             "rng": { "seed": rng.seed, "draws": rng.draws },
-            "optimizer": self.optimizer.state_numbers(),
+            "optimizer": self.optimizer.state_numbers()?,
             "extra": self.extra,
         });
         bytes(STATE, format!("{state:#}\n").as_bytes())?;

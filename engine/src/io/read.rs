@@ -16,8 +16,15 @@ use crate::{DType, Device, Error, Result, Tensor};
 pub struct Weights {
     path: PathBuf,
     shards: Vec<Shard>,
-    /// Name of a tensor, and the shard that holds it.
-    index: BTreeMap<String, usize>,
+    /// Name of a tensor, and where it is.
+    index: BTreeMap<String, Place>,
+}
+
+/// A tensor in a shard.
+struct Place {
+    shard: usize,
+    /// The name in the file.
+    stored: String,
 }
 
 struct Shard {
@@ -84,7 +91,8 @@ impl Weights {
     }
 
     fn single(path: PathBuf, shard: Shard) -> Self {
-        let index = shard.metadata.offset_keys().into_iter().map(|name| (name, 0)).collect();
+        let index = shard.metadata.offset_keys().into_iter();
+        let index = index.map(|name| (name.clone(), Place { shard: 0, stored: name })).collect();
         Weights { path, shards: vec![shard], index }
     }
 
@@ -111,9 +119,27 @@ impl Weights {
             if weights.shards[shard].metadata.info(name).is_none() {
                 return Err(Error::file(&weights.shards[shard].path, format!("lacks `{name}`, which the index names")));
             }
-            weights.index.insert(name.clone(), shard);
+            weights.index.insert(name.clone(), Place { shard, stored: name.clone() });
         }
         Ok(weights)
+    }
+
+    /// The same tensors under other names; those for which `rename` has none are left out.
+    ///
+    /// # Errors
+    /// If two tensors get one name.
+    pub fn renamed(self, rename: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        let Weights { path, shards, index: old } = self;
+        let mut index: BTreeMap<String, Place> = BTreeMap::new();
+        for (name, place) in old {
+            let Some(name) = rename(&name) else { continue };
+            if let Some(other) = index.get(&name) {
+                let (a, b) = (&other.stored, &place.stored);
+                return Err(Error::file(path, format!("both `{a}` and `{b}` stand for `{name}`")));
+            }
+            index.insert(name, place);
+        }
+        Ok(Weights { path, shards, index })
     }
 
     /// The file, or the index.
@@ -137,6 +163,15 @@ impl Weights {
     /// If there is no such tensor.
     pub fn shape(&self, name: &str) -> Result<&[usize]> {
         Ok(&self.find(name)?.1.shape)
+    }
+
+    /// The dtype of a tensor by safetensors' name, and its bytes.
+    ///
+    /// # Errors
+    /// If there is no such tensor.
+    pub fn stored(&self, name: &str) -> Result<(String, usize)> {
+        let (_, info, bytes) = self.find(name)?;
+        Ok((format!("{:?}", info.dtype), bytes.len()))
     }
 
     /// A tensor as it is stored: f32, f16, bf16, f64 (CPU device), i32, u32, bool; i64 becomes i32, u8 u32.
@@ -179,26 +214,26 @@ impl Weights {
             let message = format!("tensor `{name}` has shape {:?}, expected {shape:?}", info.shape);
             return Err(Error::file(&shard.path, message));
         }
-        let values = match (info.dtype, dtype) {
+        match (info.dtype, dtype) {
             (Dtype::F32, DType::F32) | (Dtype::F16, DType::F16) | (Dtype::BF16, DType::BF16) => {
-                return self.tensor(name, device);
+                self.tensor(name, device)
             }
-            (Dtype::F32, _) => collect::<f32>(bytes).into_iter().map(f64::from).collect(),
-            (Dtype::F16, _) => collect::<f16>(bytes).into_iter().map(f64::from).collect(),
-            (Dtype::BF16, _) => collect::<bf16>(bytes).into_iter().map(f64::from).collect(),
-            (Dtype::F64, _) => collect::<f64>(bytes),
+            (Dtype::F32, _) => convert::<f32>(bytes, shape, dtype, device),
+            (Dtype::F16, _) => convert::<f16>(bytes, shape, dtype, device),
+            (Dtype::BF16, _) => convert::<bf16>(bytes, shape, dtype, device),
+            (Dtype::F64, _) => convert::<f64>(bytes, shape, dtype, device),
             (other, _) => {
                 let message = format!("tensor `{name}` has dtype {other:?}, expected a float");
-                return Err(Error::file(&shard.path, message));
+                Err(Error::file(&shard.path, message))
             }
-        };
-        from_f64(values, shape, dtype, device)
+        }
     }
 
     fn find(&self, name: &str) -> Result<(&Shard, &TensorInfo, &[u8])> {
         let missing = || Error::file(&self.path, format!("has no tensor `{name}`"));
-        let shard = self.index.get(name).and_then(|&i| self.shards.get(i)).ok_or_else(missing)?;
-        let info = shard.metadata.info(name).ok_or_else(missing)?;
+        let place = self.index.get(name).ok_or_else(missing)?;
+        let shard = self.shards.get(place.shard).ok_or_else(missing)?;
+        let info = shard.metadata.info(&place.stored).ok_or_else(missing)?;
         let (from, to) = info.data_offsets;
         // The header was checked against the length of the file when it was opened.
         let bytes = shard.bytes.get(shard.start + from..shard.start + to).ok_or_else(missing)?;
@@ -247,12 +282,19 @@ fn collect<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> Vec<T> {
     bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect()
 }
 
-fn from_f64(values: Vec<f64>, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
+/// Floats of one type as a tensor of another, without a copy in between.
+fn convert<T: bytemuck::AnyBitPattern + Into<f64>>(
+    bytes: &[u8],
+    shape: &[usize],
+    dtype: DType,
+    device: &Device,
+) -> Result<Tensor> {
+    let values = bytes.chunks_exact(size_of::<T>()).map(|c| bytemuck::pod_read_unaligned::<T>(c).into());
     match dtype {
-        DType::F16 => Tensor::from_vec(values.into_iter().map(f16::from_f64).collect(), shape, device),
-        DType::BF16 => Tensor::from_vec(values.into_iter().map(bf16::from_f64).collect(), shape, device),
-        DType::F64 => Tensor::from_vec(values, shape, device),
-        DType::F32 => Tensor::from_vec(values.into_iter().map(|v| v as f32).collect(), shape, device),
+        DType::F16 => Tensor::from_vec(values.map(f16::from_f64).collect(), shape, device),
+        DType::BF16 => Tensor::from_vec(values.map(bf16::from_f64).collect(), shape, device),
+        DType::F64 => Tensor::from_vec(values.collect(), shape, device),
+        DType::F32 => Tensor::from_vec(values.map(|v| v as f32).collect(), shape, device),
         _ => Err(Error::DType { op: "load", got: dtype, expected: "a float dtype" }),
     }
 }

@@ -7,6 +7,7 @@ use crate::mask::Pairs;
 use crate::mask::steps::Side;
 use crate::ops::attention::{Grads, Operands, Plan, Wants};
 use crate::ops::join::PadMode;
+use crate::snippet::Filled;
 use crate::{DType, Result, Tensor};
 
 /// Kernels for one kind of device.
@@ -29,19 +30,33 @@ const LANES: Variant = Variant {
 const TILES: Variant =
     Variant { forward: "attention/forward", query: "attention/dq", key_value: "attention/dkv", rows: 32 };
 
-fn choose(caps: &Caps) -> &'static Variant {
+const LISTS: Variant = Variant {
+    forward: "attention/gather_forward",
+    query: "attention/gather_dq",
+    key_value: "attention/gather_dkv",
+    rows: 1,
+};
+
+fn choose(caps: &Caps, plan: &Plan) -> &'static Variant {
+    if plan.by_lists {
+        return &LISTS;
+    }
     let eight_lanes = caps.subgroups && (caps.subgroup_min, caps.subgroup_max) == (8, 8);
     if caps.software && eight_lanes { &LANES } else { &TILES }
 }
 
-/// Tiles of a head's queries or keys: `tile_count` of `common/steps.wgsl`.
-fn tiles(plan: &Plan, side: Side, variant: &Variant) -> usize {
-    let (queries, keys) = (plan.pairs.queries, plan.pairs.keys);
-    match (plan.blocks, side) {
-        (None, Side::Query) => queries.div_ceil(variant.rows),
-        (None, Side::Key) => keys.div_ceil(variant.rows),
-        (Some(layout), Side::Query) => queries.div_ceil(layout.query_block) * (layout.query_block / variant.rows),
-        (Some(layout), Side::Key) => keys.div_ceil(layout.key_block) * (layout.key_block / variant.rows),
+/// Workgroups for all queries, or all keys, and so many fours of columns.
+fn work(plan: &Plan, side: Side, variant: &Variant, fours: usize) -> u64 {
+    let (length, heads, block) = match side {
+        Side::Query => (plan.pairs.queries, plan.pairs.heads, plan.blocks.map(|layout| layout.query_block)),
+        Side::Key => (plan.pairs.keys, plan.key_heads, plan.blocks.map(|layout| layout.key_block)),
+    };
+    let pieces = plan.pairs.batch * heads * (4 * fours).div_ceil(COLUMNS);
+    // The tiles as `tile_count` of `common/steps.wgsl` has them.
+    match block {
+        _ if plan.by_lists => groups(pieces * length),
+        None => (pieces * length.div_ceil(variant.rows)) as u64,
+        Some(block) => (pieces * length.div_ceil(block) * (block / variant.rows)) as u64,
     }
 }
 
@@ -82,6 +97,9 @@ struct Call {
     mask: Tensor,
     params: [u32; 32],
     constants: Vec<(&'static str, f64)>,
+    /// Texts of the user.
+    visible: Option<&'static str>,
+    score: Option<&'static str>,
     /// Widths in fours.
     d4: usize,
     dv4: usize,
@@ -122,14 +140,17 @@ impl Call {
         let constants = vec![
             ("D4", d4 as f64),
             ("DV4", dv4 as f64),
-            ("HAS_MASK", flag(operands.mask.is_some())),
-            ("HAS_LISTS", flag(plan.blocks.is_some())),
+            ("HAS_MASK", flag(plan.masked)),
+            ("HAS_LISTS", flag(plan.blocks.is_some() || plan.by_lists)),
+            ("HAS_SCORE", flag(operands.score.is_some())),
             ("HAS_SOFTCAP", flag(plan.softcap.is_some())),
             ("HAS_BIAS", flag(operands.bias.is_some())),
             ("HAS_RELATIVE", flag(operands.relative.is_some())),
             ("HAS_DROPOUT", flag(plan.dropout.is_some())),
         ];
-        Ok(Call { op, query, key, value, aux, mask, params: words, constants, d4, dv4 })
+        let visible = operands.visible.as_ref().map(|code| code.text);
+        let score = operands.score.as_ref().map(|score| score.text);
+        Ok(Call { op, query, key, value, aux, mask, params: words, constants, visible, score, d4, dv4 })
     }
 
     fn gpu(&self) -> Result<&Gpu> {
@@ -157,7 +178,7 @@ impl Call {
         all.extend_from_slice(bind);
         let params = bytemuck::cast_slice(&self.params);
         gpu_of(op, &self.query)?.run(Launch {
-            kernel,
+            kernel: Filled { kernel, visible: self.visible, score: self.score }.name(),
             elems: &elems,
             constants: &constants,
             bind: &all,
@@ -174,14 +195,13 @@ pub(crate) fn forward(op: &'static str, operands: &Operands, plan: &Plan) -> Res
     let (dtype, device) = (operands.query.dtype(), operands.query.device());
     let out = Tensor::gpu_uninit(op, Dims::new(op, &[batch, queries, heads, 4 * call.dv4])?, dtype, device)?;
     let log_sums = Tensor::gpu_uninit(op, Dims::new(op, &[batch, heads, queries])?, DType::F32, device)?;
-    let variant = choose(call.gpu()?.caps());
-    let work = batch * heads * tiles(plan, Side::Query, variant) * (4 * call.dv4).div_ceil(COLUMNS);
+    let variant = choose(call.gpu()?.caps(), plan);
     call.run(
         variant.forward,
         Some(("HAS_SINKS", flag(operands.sinks.is_some()))),
         &[("o", dtype)],
         &[Bind::Write(out.gpu_buffer(op)?), Bind::Write(log_sums.gpu_buffer(op)?)],
-        work as u64,
+        work(plan, Side::Query, variant, call.dv4),
     )?;
     Ok((by_heads(&out, plan.value_dim)?, log_sums))
 }
@@ -217,31 +237,24 @@ pub(crate) fn backward(
         params: bytemuck::cast_slice(&[size(op, rows)?, size(op, heads)?, size(op, queries)?, size(op, call.dv4)?]),
         groups: groups(rows),
     })?;
-    let variant = choose(gpu.caps());
+    let variant = choose(gpu.caps(), plan);
     let elems = &elems[1..];
-    let run = |kernel, constant, to: &Tensor, groups: usize| {
+    let run = |kernel, constant, to: &Tensor, groups: u64| {
         let bind =
             [Bind::Read(d_out.gpu_buffer(op)?), Bind::Read(stats.gpu_buffer(op)?), Bind::Write(to.gpu_buffer(op)?)];
-        call.run(kernel, constant, elems, &bind, groups as u64)
+        call.run(kernel, constant, elems, &bind, groups)
     };
     let mut grads = Grads::default();
     if wants.query {
         let dq = floats(&[batch, queries, heads, 4 * call.d4])?;
-        run(
-            variant.query,
-            None,
-            &dq,
-            batch * heads * tiles(plan, Side::Query, variant) * (4 * call.d4).div_ceil(COLUMNS),
-        )?;
+        run(variant.query, None, &dq, work(plan, Side::Query, variant, call.d4))?;
         grads.query = Some(by_heads(&dq, plan.head_dim)?);
     }
     if wants.key_value {
         let heads = plan.key_heads;
         let rows = batch * keys * heads;
         let both = floats(&[4 * rows * (call.d4 + call.dv4)])?;
-        let tiles = tiles(plan, Side::Key, variant);
-        let work = batch * heads * tiles * (4 * call.d4.max(call.dv4)).div_ceil(COLUMNS);
-        run(variant.key_value, None, &both, work)?;
+        run(variant.key_value, None, &both, work(plan, Side::Key, variant, call.d4.max(call.dv4)))?;
         let part = |start: usize, width: usize| {
             both.narrow(0, start, rows * width)?.reshape(&[batch, keys, heads, width].map(|n| n as isize))
         };
@@ -250,12 +263,12 @@ pub(crate) fn backward(
     }
     if let Some(one_row) = wants.bias {
         let d_bias = floats(&[batch, heads, if one_row { 1 } else { queries }, keys])?;
-        run("attention/bias", Some(("SUM", flag(one_row))), &d_bias, groups(d_bias.elements()) as usize)?;
+        run("attention/bias", Some(("SUM", flag(one_row))), &d_bias, groups(d_bias.elements()))?;
         grads.bias = Some(d_bias);
     }
     if wants.relative {
         let by_batch = floats(&[batch, heads, queries + keys - 1])?;
-        run("attention/bias", Some(("SUM", 2.0)), &by_batch, groups(by_batch.elements()) as usize)?;
+        run("attention/bias", Some(("SUM", 2.0)), &by_batch, groups(by_batch.elements()))?;
         grads.relative = Some(by_batch.sum(&[0], false)?);
     }
     Ok((grads, stats.narrow(3, 1, 1)?.squeeze(3)?))

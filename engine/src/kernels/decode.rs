@@ -8,6 +8,7 @@ use crate::mask::Pairs;
 use crate::ops::attention::Plan;
 use crate::ops::decode::Operands;
 use crate::plane::Plane;
+use crate::snippet::Filled;
 use crate::{DType, Dims, Error, Result, Tensor};
 
 /// Keys of a workgroup, as in `shaders/attention/decode.wgsl`.
@@ -102,7 +103,12 @@ pub(crate) fn decode(
     let read = |plane: &Plane, width: usize| plane.dtype().gpu_bytes(batch * plan.key_heads * keys * width);
     let gpu = gpu_of(op, &query)?;
     gpu.run(Launch {
-        kernel: "attention/decode",
+        kernel: Filled {
+            kernel: "attention/decode",
+            visible: operands.visible.as_ref().map(|code| code.text),
+            score: None,
+        }
+        .name(),
         elems: &[("q", dtype), ("k", kept), ("v", kept), ("aux", aux.dtype())],
         constants: &[
             ("D4", d4 as f64),

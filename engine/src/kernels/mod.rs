@@ -12,7 +12,7 @@ pub(crate) mod norm;
 pub(crate) mod optim;
 pub(crate) mod random;
 pub(crate) mod reduce;
-mod rows;
+pub(crate) mod rows;
 pub(crate) mod scan;
 pub(crate) mod softmax;
 pub(crate) mod sort;

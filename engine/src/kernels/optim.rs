@@ -1,5 +1,7 @@
 //! Updates of parameters, and the norm of their gradients.
 
+use std::sync::Arc;
+
 use crate::device::gpu::{Bind, Gpu, GpuBuffer, Launch, Operand};
 use crate::layout::Dims;
 use crate::optim::{Scalars, Update};
@@ -15,23 +17,57 @@ const EACH: u64 = 16;
 
 /// A part of a flat gradient, in elements; both ends are multiples of 4.
 pub(crate) struct Range<'a> {
-    pub plane: &'a GpuBuffer,
+    pub plane: &'a Arc<GpuBuffer>,
     pub start: usize,
     pub end: usize,
 }
 
-impl<'a> Range<'a> {
+impl Range<'_> {
+    /// The ranges of what kernels see of the buffer, each with the number of elements before: one, or several where a binding does
+    /// not hold all.
+    fn windows(&self, gpu: &Gpu) -> Vec<(usize, Window)> {
+        let limit = gpu.caps().max_binding_bytes;
+        if self.plane.padded_bytes() <= limit {
+            return vec![(0, Window { plane: self.plane.clone(), start: self.start, end: self.end })];
+        }
+        // Windows begin at multiples of 64 elements.
+        let most = (limit / 4 / 128 * 64) as usize;
+        let window = |at: usize| {
+            let (first, start, end) = (at - at % 64, at % 64, at % 64 + most.min(self.end - at));
+            (first, Window { plane: part(self.plane, first, end), start, end })
+        };
+        (self.start..self.end).step_by(most).map(window).collect()
+    }
+}
+
+/// A range of a buffer that a kernel can bind.
+struct Window {
+    plane: Arc<GpuBuffer>,
+    start: usize,
+    end: usize,
+}
+
+impl Window {
+    fn fours(&self) -> [u32; 2] {
+        [self.start as u32 / 4, ((self.end - self.start) / 4) as u32]
+    }
+
     fn bytes(&self) -> u64 {
         4 * (self.end - self.start) as u64
     }
 
-    fn operand(&self) -> Operand<'a> {
-        Operand::new(self.plane, self.bytes())
+    fn groups(&self) -> u64 {
+        ((self.end - self.start) as u64 / 4).div_ceil(EACH * WORKGROUP)
     }
 }
 
+/// `count` elements of a buffer from `first` on.
+fn part(plane: &Arc<GpuBuffer>, first: usize, count: usize) -> Arc<GpuBuffer> {
+    plane.window(4 * first as u64, 4 * count as u64)
+}
+
 /// What an update reads about all gradients: the factor they are multiplied by, their norm, 1 if they are not finite (then the
-/// update changes nothing), and a zero.
+/// update changes nothing), and how many steps before were skipped for that.
 pub(crate) fn stats(device: &Device, values: [f64; 4]) -> Result<Tensor> {
     match device.is_gpu() {
         true => Tensor::from_slice(&values.map(|v| v as f32), &[4], device),
@@ -48,17 +84,18 @@ pub(crate) fn stats_of(stats: &Tensor) -> Result<[f64; 4]> {
 /// Statistics of gradients that are `scale` times too large and whose norm is to be clipped to `max_norm`. Stays on the GPU.
 pub(crate) fn norm(device: &Device, ranges: &[Range<'_>], max_norm: f64, scale: f64) -> Result<Tensor> {
     let gpu = device.gpu_ref().ok_or_else(|| Error::argument(OP, "a GPU kernel asked for on a CPU device"))?;
-    let shares: Vec<u64> = ranges.iter().map(|r| groups(r).min(PARTIALS / WORKGROUP)).collect();
+    let windows: Vec<Window> = ranges.iter().flat_map(|range| range.windows(gpu)).map(|(_, window)| window).collect();
+    let shares: Vec<u64> = windows.iter().map(|window| window.groups().min(PARTIALS / WORKGROUP)).collect();
     let count: u64 = shares.iter().sum::<u64>() * WORKGROUP;
     let partials = Tensor::gpu_uninit(OP, Dims::new(OP, &[2 * count as usize])?, DType::F32, device)?;
     let mut first = 0;
-    for (range, &share) in ranges.iter().zip(&shares) {
-        let (start, fours) = (range.start as u32 / 4, ((range.end - range.start) / 4) as u32);
+    for (window, &share) in windows.iter().zip(&shares) {
+        let [start, fours] = window.fours();
         gpu.run(Launch {
             kernel: "optim/norm_partial",
             elems: &[],
             constants: &[],
-            bind: &[Bind::Read(range.operand()), Bind::Write(partials.gpu_buffer(OP)?)],
+            bind: &[Bind::Read(Operand::new(&window.plane, window.bytes())), Bind::Write(partials.gpu_buffer(OP)?)],
             params: bytemuck::cast_slice(&[start, fours, (share * WORKGROUP) as u32, first]),
             groups: share,
         })?;
@@ -79,16 +116,40 @@ pub(crate) fn norm(device: &Device, ranges: &[Range<'_>], max_norm: f64, scale: 
     Ok(out)
 }
 
-fn groups(range: &Range<'_>) -> u64 {
-    ((range.end - range.start) as u64 / 4).div_ceil(EACH * WORKGROUP)
+/// The statistics of a scaled step from those of its gradients as they are. Changes `scaler`, the scale and its good steps, and
+/// `skipped`, the number of skipped steps, in place.
+pub(crate) fn scale(
+    device: &Device,
+    found: &Tensor,
+    max_norm: f64,
+    interval: u64,
+    scaler: &Tensor,
+    skipped: &Tensor,
+) -> Result<Tensor> {
+    let gpu = device.gpu_ref().ok_or_else(|| Error::argument(OP, "a GPU kernel asked for on a CPU device"))?;
+    let stats = Tensor::gpu_uninit(OP, Dims::new(OP, &[4])?, DType::F32, device)?;
+    gpu.run(Launch {
+        kernel: "optim/scale",
+        elems: &[],
+        constants: &[],
+        bind: &[
+            Bind::Read(found.gpu_buffer(OP)?),
+            Bind::Write(stats.gpu_buffer(OP)?),
+            Bind::Write(scaler.gpu_buffer(OP)?),
+            Bind::Write(skipped.gpu_buffer(OP)?),
+        ],
+        params: bytemuck::cast_slice(&[max_norm as f32, interval as f32]),
+        groups: 1,
+    })?;
+    Ok(stats)
 }
 
 /// Updates a range of the flat `value` and its `states` in place.
 pub(crate) fn update(
     gpu: &Gpu,
     update: Update,
-    value: &GpuBuffer,
-    states: &[&GpuBuffer],
+    value: &Arc<GpuBuffer>,
+    states: &[&Arc<GpuBuffer>],
     gradient: &Range<'_>,
     stats: &Tensor,
     scalars: &Scalars,
@@ -98,20 +159,27 @@ pub(crate) fn update(
         Update::Sgd => ("optim/sgd", &scalars[..4]),
         Update::Lion => ("optim/lion", &scalars[..6]),
     };
-    let (start, fours) = (gradient.start as u32 / 4, ((gradient.end - gradient.start) / 4) as u32);
-    let mut params = vec![start, fours];
-    params.extend(scalars.iter().map(|&s| (s as f32).to_bits()));
-    // Read and written.
-    let of = |plane| Operand::new(plane, 2 * gradient.bytes());
-    let mut bind = vec![Bind::Read(gradient.operand()), Bind::Read(stats.gpu_buffer(OP)?), Bind::Write(of(value))];
-    bind.extend(states.iter().map(|&state| Bind::Write(of(state))));
-    let (constants, groups) = super::spread(gpu, fours);
-    gpu.run(Launch {
-        kernel,
-        elems: &[],
-        constants: &constants,
-        bind: &bind,
-        params: bytemuck::cast_slice(&params),
-        groups,
-    })
+    let windows = gradient.windows(gpu);
+    let whole = gradient.plane.padded_bytes() <= gpu.caps().max_binding_bytes;
+    for (first, window) in &windows {
+        let [start, fours] = window.fours();
+        let mut params = vec![start, fours];
+        params.extend(scalars.iter().map(|&s| (s as f32).to_bits()));
+        let changed = [value].into_iter().chain(states.iter().copied());
+        let changed: Vec<Arc<GpuBuffer>> =
+            changed.map(|plane| if whole { plane.clone() } else { part(plane, *first, window.end) }).collect();
+        let mut bind = vec![Bind::Read(Operand::new(&window.plane, window.bytes())), Bind::Read(stats.gpu_buffer(OP)?)];
+        // Read and written.
+        bind.extend(changed.iter().map(|plane| Bind::Write(Operand::new(plane, 2 * window.bytes()))));
+        let (constants, groups) = super::spread(gpu, fours);
+        gpu.run(Launch {
+            kernel,
+            elems: &[],
+            constants: &constants,
+            bind: &bind,
+            params: bytemuck::cast_slice(&params),
+            groups,
+        })?;
+    }
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! Random number kernels.
 
-use super::{flag, gpu_of, groups, size};
+use super::{flag, gpu_of, groups, size, window};
 use crate::device::RngState;
 use crate::device::gpu::{Bind, Launch};
 use crate::ops::random::{Law, Noise};
@@ -12,6 +12,22 @@ pub(crate) fn draw(
     noise: &Noise,
     shape: Dims,
     dtype: DType,
+    device: &Device,
+) -> Result<Tensor> {
+    let flat = (Dims::new(op, &[shape.elements()])?, dtype);
+    let out = window::flat(op, device, flat, &[], &mut |first, count, _| {
+        draw_part(op, law, noise, first, (Dims::new(op, &[count])?, dtype), device)
+    })?;
+    window::shaped(op, &out, &shape)
+}
+
+/// The elements from `first` on, a multiple of four.
+fn draw_part(
+    op: &'static str,
+    law: Law,
+    noise: &Noise,
+    first: usize,
+    (shape, dtype): window::Output,
     device: &Device,
 ) -> Result<Tensor> {
     let out = Tensor::gpu_uninit(op, shape, dtype, device)?;
@@ -28,7 +44,7 @@ pub(crate) fn draw(
         Law::Integer { low, range } => (4, [0.0; 3], [low as u32, range]),
     };
     let state = halves(noise.state);
-    let params: [u32; 10] = [
+    let params: [u32; 11] = [
         size(op, count)?,
         state[0],
         state[1],
@@ -39,6 +55,7 @@ pub(crate) fn draw(
         floats[2].to_bits(),
         words[0],
         words[1],
+        size(op, first / 4)?,
     ];
     gpu_of(op, &out)?.run(Launch {
         kernel: "random/draw",
@@ -52,10 +69,27 @@ pub(crate) fn draw(
 }
 
 pub(crate) fn dropout(op: &'static str, x: &Tensor, threshold: u64, scale: f64, noise: &Noise) -> Result<Tensor> {
+    let flat = window::shaped(op, x, &[x.elements()])?;
+    let output = (flat.dims(), x.dtype());
+    let out = window::flat(op, x.device(), output, &[&flat], &mut |first, _, x| {
+        dropout_part(op, &x[0], first, threshold, scale, noise)
+    })?;
+    window::shaped(op, &out, x.shape())
+}
+
+/// Of the elements from `first` on, a multiple of four.
+fn dropout_part(
+    op: &'static str,
+    x: &Tensor,
+    first: usize,
+    threshold: u64,
+    scale: f64,
+    noise: &Noise,
+) -> Result<Tensor> {
     let out = Tensor::gpu_uninit(op, x.dims(), x.dtype(), x.device())?;
     let (count, offset) = (out.elements(), x.layout().offset);
     let state = halves(noise.state);
-    let params: [u32; 8] = [
+    let params: [u32; 9] = [
         size(op, count)?,
         size(op, offset)?,
         state[0],
@@ -64,6 +98,7 @@ pub(crate) fn dropout(op: &'static str, x: &Tensor, threshold: u64, scale: f64, 
         state[3],
         word(threshold),
         (scale as f32).to_bits(),
+        size(op, first / 4)?,
     ];
     gpu_of(op, x)?.run(Launch {
         kernel: "random/dropout",

@@ -93,15 +93,19 @@ pub(crate) fn fold_any(op: &'static str, how: Fold, x: &Tensor, axis: Axis, scal
     let limit = gpu_of(op, x)?.caps().max_binding_bytes;
     let row = x.dtype().gpu_bytes(n * inner);
     if row <= limit / 2 {
-        let rows = window::rows_of(op, x, outer, n * inner)?;
+        let rows = window::shaped(op, x, &[outer, n * inner])?;
         let output = (Dims::new(op, &[outer, inner])?, wide(x.dtype()));
         let kernel = |x: &[Tensor]| fold(op, how, &x[0], Axis { outer: x[0].shape()[0], ..axis }, scale);
         return window::piecewise(op, &[&rows], output, 1, &kernel);
     }
+    if DType::F32.gpu_bytes(8 * inner) > limit {
+        let output = (Dims::new(op, &[outer, inner])?, wide(x.dtype()));
+        return columnwise(op, x, axis, output, &|x, axis| fold_any(op, how, x, axis, scale));
+    }
     // Parts of an even number of elements, so that each begins with a word.
     let chunk = n.div_ceil(row.div_ceil(limit / 4) as usize).next_multiple_of(2);
     let parts = n.div_ceil(chunk);
-    let dense = window::rows_of(op, x, outer * n, inner)?;
+    let dense = window::shaped(op, x, &[outer * n, inner])?;
     let mut folded = Vec::new();
     for (row, part) in (0..outer).flat_map(|row| (0..parts).map(move |part| (row, part))) {
         let length = chunk.min(n - part * chunk);
@@ -120,6 +124,22 @@ pub(crate) fn fold_any(op: &'static str, how: Fold, x: &Tensor, axis: Axis, scal
         gpu_of(op, x)?.copy(from, 0, to, bytes * i as u64, bytes)?;
     }
     fold_any(op, how.rest(), &together, Axis { n: parts, ..axis }, scale)
+}
+
+/// Reduces [outer, n, inner], of which a binding holds only a few rows of `inner`, in pieces along `inner`.
+fn columnwise(
+    op: &'static str,
+    x: &Tensor,
+    axis: Axis,
+    output: window::Output,
+    reduce: &dyn Fn(&Tensor, Axis) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let Axis { outer, n, inner } = axis;
+    let (gpu, x) = (gpu_of(op, x)?, window::shaped(op, x, &[outer, n, inner])?);
+    let each = window::length(gpu, inner, DType::F32.gpu_bytes(8 * inner));
+    window::one_side_by_side(op, x.device(), output, 1, each, &mut |start, inner| {
+        reduce(&window::slice(&x, 2, start, inner).contiguous()?, Axis { inner, ..axis })
+    })
 }
 
 /// How `reduce/fold.wgsl` goes through its elements; the numbers are those of the shader.
@@ -197,7 +217,37 @@ fn part(op: &'static str, fold: Fold, x: &Tensor, axis: Axis, chunk: usize, scal
     Ok(y)
 }
 
+/// Indices of extremes. Of parts, where a binding does not hold a row: then of the extremes of the parts.
 pub(crate) fn arg(op: &'static str, largest: bool, x: &Tensor, axis: Axis) -> Result<Tensor> {
+    let (gpu, Axis { outer, n, inner }) = (gpu_of(op, x)?, axis);
+    let limit = gpu.caps().max_binding_bytes;
+    let row = x.dtype().gpu_bytes(n * inner);
+    let output = (Dims::new(op, &[outer, inner])?, DType::U32);
+    if row <= limit {
+        let rows = window::shaped(op, x, &[outer, n * inner])?;
+        let kernel = |x: &[Tensor]| arg_part(op, largest, &x[0], Axis { outer: x[0].shape()[0], ..axis });
+        return window::piecewise(op, &[&rows], output, 1, &kernel);
+    }
+    if DType::F32.gpu_bytes(8 * inner) > limit {
+        return columnwise(op, x, axis, output, &|x, axis| arg(op, largest, x, axis));
+    }
+    let (x, each) = (window::shaped(op, x, &[outer, n, inner])?, window::length(gpu, n, row));
+    let (mut extremes, mut places) = (Vec::new(), Vec::new());
+    for start in (0..n).step_by(each) {
+        let part = window::slice(&x, 1, start, each.min(n - start)).contiguous()?;
+        let axis = Axis { n: part.shape()[1], ..axis };
+        let extreme = fold_any(op, if largest { Fold::Max } else { Fold::Min }, &part, axis, 1.0)?;
+        let first = Tensor::scalar(start as f64, DType::U32, x.device())?;
+        extremes.push(window::shaped(op, &extreme, &[outer, 1, inner])?);
+        places.push(window::shaped(op, &arg(op, largest, &part, axis)?.add(&first)?, &[outer, 1, inner])?);
+    }
+    let together = |parts: &[Tensor]| Tensor::concat(&parts.iter().collect::<Vec<_>>(), 1);
+    let part = arg(op, largest, &together(&extremes)?, Axis { n: extremes.len(), ..axis })?;
+    let place = together(&places)?.gather(1, &window::shaped(op, &part, &[outer, 1, inner])?)?;
+    window::shaped(op, &place, &[outer, inner])
+}
+
+fn arg_part(op: &'static str, largest: bool, x: &Tensor, axis: Axis) -> Result<Tensor> {
     let gpu = gpu_of(op, x)?;
     let Axis { outer, n, inner } = axis;
     let results = outer * inner;

@@ -45,6 +45,19 @@ pub(super) fn uninit(op: &'static str, shape: Dims, dims: usize, like: &Tensor) 
     Ok(memory.with_layout(Layout::rows(shape, dims, stride)))
 }
 
+/// All of the memory that [`uninit`] made for rows of the last dimension: what pieces of them are put together of.
+pub(crate) fn padded(y: &Tensor) -> Tensor {
+    y.with_layout(Layout { offset: y.layout().offset, ..Layout::row_major(padded_shape(y.dims())) })
+}
+
+/// Its shape.
+pub(crate) fn padded_shape(mut shape: Dims) -> Dims {
+    if let Some(cols) = shape.last_mut() {
+        *cols = cols.next_multiple_of(4);
+    }
+    shape
+}
+
 /// Whether the last four of a row is not whole, as an override constant.
 pub(super) fn tail(cols: usize) -> (&'static str, f64) {
     ("TAIL", flag(!cols.is_multiple_of(4)))

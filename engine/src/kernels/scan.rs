@@ -1,12 +1,49 @@
 //! Scan kernels, for rows.
 
-use super::reduce::Spread;
-use super::{WORKGROUP, flag, gpu_of, groups, size};
+use super::reduce::{Axis, Fold, Spread, fold_any};
+use super::{WORKGROUP, flag, gpu_of, groups, size, window};
 use crate::device::gpu::{Bind, Launch};
+use crate::ops::elementwise::{Binary, binary};
+use crate::ops::join;
 use crate::ops::scan::{Decay, Scan};
-use crate::{DType, Result, Tensor};
+use crate::{DType, Error, Result, Tensor};
 
-pub(crate) fn scan(op: &'static str, x: &Tensor, rows: usize, cols: usize, scan: Scan) -> Result<Tensor> {
+/// Of dense rows. Where a binding does not hold a row, its parts are scanned, each from where the one before ended.
+pub(crate) fn scan(op: &'static str, x: &Tensor, rows: usize, cols: usize, how: Scan) -> Result<Tensor> {
+    let flat = window::shaped(op, x, &[rows, cols])?;
+    let (gpu, dtype) = (gpu_of(op, x)?, x.dtype());
+    let row = dtype.gpu_bytes(cols);
+    let out = if row <= gpu.caps().max_binding_bytes {
+        window::piecewise(op, &[&flat], (flat.dims(), dtype), 1, &|x| scan_part(op, &x[0], cols, how))?
+    } else {
+        let each = window::length(gpu, cols, row);
+        let mut parts: Vec<(usize, usize)> = (0..cols).step_by(each).map(|at| (at, each.min(cols - at))).collect();
+        if how.reverse {
+            parts.reverse();
+        }
+        let (function, fold) = if how.product { (Binary::Mul, Fold::Prod) } else { (Binary::Add, Fold::Sum) };
+        let (mut made, mut before) = (Vec::new(), None);
+        for (at, n) in parts {
+            let part = window::slice(&flat, 1, at, n).contiguous()?;
+            let mut y = scan(op, &part, rows, n, how)?;
+            let total = fold_any(op, fold, &part, Axis { outer: rows, n, inner: 1 }, 1.0)?;
+            let total = window::shaped(op, &total, &[rows, 1])?;
+            (y, before) = match &before {
+                Some(before) => (binary(op, &y, before, function)?, Some(binary(op, before, &total, function)?)),
+                None => (y, Some(total)),
+            };
+            made.push(y);
+        }
+        if how.reverse {
+            made.reverse();
+        }
+        join::concat(op, &made.iter().collect::<Vec<_>>(), 1)?
+    };
+    window::shaped(op, &out, x.shape())
+}
+
+fn scan_part(op: &'static str, x: &Tensor, cols: usize, scan: Scan) -> Result<Tensor> {
+    let rows = x.shape()[0];
     let gpu = gpu_of(op, x)?;
     let y = Tensor::gpu_uninit(op, x.dims(), x.dtype(), x.device())?;
     let spread = Spread::of_rows(gpu, cols);
@@ -32,7 +69,18 @@ pub(crate) fn product_backward(
     rows: usize,
     cols: usize,
 ) -> Result<Tensor> {
-    let gpu = gpu_of(op, x)?;
+    let shape = x.dims();
+    let [x, y, dy] = [x, y, dy].map(|x| window::shaped(op, x, &[rows, cols]));
+    let (x, y, dy) = (x?, y?, dy?);
+    let dx = window::piecewise(op, &[&x, &y, &dy], (x.dims(), DType::F32), 1, &|part| match part {
+        [x, y, dy] => product_backward_part(op, x, y, dy, cols),
+        _ => Err(Error::argument(op, "lost an input")),
+    })?;
+    window::shaped(op, &dx, &shape)
+}
+
+fn product_backward_part(op: &'static str, x: &Tensor, y: &Tensor, dy: &Tensor, cols: usize) -> Result<Tensor> {
+    let (gpu, rows) = (gpu_of(op, x)?, x.shape()[0]);
     let dx = Tensor::gpu_uninit(op, x.dims(), DType::F32, x.device())?;
     let params = [
         size(op, rows)?,
@@ -59,6 +107,22 @@ pub(crate) fn product_backward(
 
 /// `y[o, c, i] = x[o, c, i] + factor[o % heads] y[o, c -+ 1, i]` of a dense `x` seen as [outer, n, inner].
 pub(crate) fn decay(op: &'static str, x: &Tensor, factor: &Tensor, plan: Decay) -> Result<Tensor> {
+    let Decay { outer, n, inner, heads, .. } = plan;
+    let blocks = window::shaped(op, x, &[outer / heads, heads, n * inner])?;
+    let factors = factor.expand(&[outer / heads, heads])?;
+    let y = window::piecewise(op, &[&blocks, &factors], (blocks.dims(), x.dtype()), 2, &|part| match part {
+        [x, factor] => {
+            let heads = x.shape()[1];
+            decay_part(op, x, factor, Decay { outer: x.shape()[0] * heads, heads, ..plan })
+        }
+        _ => Err(Error::argument(op, "lost an input")),
+    })?;
+    window::shaped(op, &y, x.shape())
+}
+
+fn decay_part(op: &'static str, x: &Tensor, factor: &Tensor, plan: Decay) -> Result<Tensor> {
+    // Pieces of several batches have some of the heads of each.
+    let x = &x.contiguous()?;
     let gpu = gpu_of(op, x)?;
     let y = Tensor::gpu_uninit(op, x.dims(), x.dtype(), x.device())?;
     let Decay { outer, n, inner, heads, reverse } = plan;

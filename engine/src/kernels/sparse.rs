@@ -2,12 +2,20 @@
 
 use super::{flag, gpu_of, groups, size};
 use crate::device::gpu::{Bind, Launch};
+use crate::snippet::{Filled, VisibleCode};
 use crate::sparse::BlockLayout;
 use crate::sparse::words::ROW;
 use crate::{DType, Device, Dims, Result, Tensor};
 
 /// What the words of a mask make of each block, [matrices, blocks of queries, blocks of keys]: 0 hidden, 1 partial, 2 full.
-pub(crate) fn kinds(op: &'static str, mask: Option<&Tensor>, layout: BlockLayout, device: &Device) -> Result<Tensor> {
+pub(crate) fn kinds(
+    op: &'static str,
+    mask: Option<&Tensor>,
+    code: Option<&VisibleCode>,
+    each: bool,
+    layout: BlockLayout,
+    device: &Device,
+) -> Result<Tensor> {
     let [rows, columns] = layout.blocks();
     let shape = [layout.matrices(), rows, columns];
     let Some(mask) = mask else { return Tensor::full(2.0, &shape, DType::U32, device) };
@@ -15,12 +23,12 @@ pub(crate) fn kinds(op: &'static str, mask: Option<&Tensor>, layout: BlockLayout
     let BlockLayout { batch, heads, queries, keys, query_block, key_block } = layout;
     let params = [batch, heads, queries, keys, query_block, key_block].map(|n| size(op, n));
     gpu_of(op, &kinds)?.run(Launch {
-        kernel: "sparse/kinds",
+        kernel: Filled { kernel: "sparse/kinds", visible: code.map(|code| code.text), score: None }.name(),
         elems: &[],
-        constants: &[],
+        constants: &[("EXACT", flag(each))],
         bind: &[Bind::Read(mask.gpu_buffer(op)?), Bind::Write(kinds.gpu_buffer(op)?)],
         params: bytemuck::cast_slice(&params.into_iter().collect::<Result<Vec<u32>>>()?),
-        groups: groups(kinds.elements()),
+        groups: if each { kinds.elements() as u64 } else { groups(kinds.elements()) },
     })?;
     Ok(kinds)
 }

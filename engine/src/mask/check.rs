@@ -7,6 +7,10 @@ use crate::{DType, Error, Result, Tensor};
 impl Mask {
     /// Errs if a term does not fit `pairs`.
     pub(crate) fn check(&self, op: &'static str, pairs: Pairs) -> Result<()> {
+        let codes = self.terms.iter().filter(|term| matches!(term, Term::Code { .. })).count();
+        if codes > 1 {
+            return Err(Error::argument(op, format!("a mask of {codes} functions in WGSL: write one that says all")));
+        }
         self.terms.iter().try_for_each(|term| term.check(op, pairs))
     }
 }
@@ -33,6 +37,12 @@ impl Term {
                     None => Ok(()),
                 }
             }
+            Term::Code { shift, .. } if *shift < 0 => {
+                Err(Error::argument(op, format!("a mask in WGSL at position {shift}, expected none before 0")))
+            }
+            Term::Code { .. } => Ok(()),
+            // Heads of their own, or those of the keys, which a mask does not know.
+            Term::Keys(index) => index.check(op, pairs, index.sizes()[1]),
             Term::Bits { seen, rows, columns } => {
                 seen.expect_dtype(op, DType::Bool, "a bool mask, true where a query may see a key")?;
                 if *rows == 0 || *columns == 0 {

@@ -59,6 +59,11 @@ impl Term {
                     (i64::from(starts[at(low)])..i64::from(ends[at(high)])).contains(&time(b, i))
                 })
             }
+            Term::Keys(index) => index.seen(pairs.heads)?.to_device(device),
+            Term::Code { code, shift } => {
+                let visible = code.on_cpu("Mask::to_dense")?;
+                fill(batch, pairs.heads, &|b, h, i, j| visible((i as i64 + shift) as usize, j, h, b))
+            }
             Term::Bits { seen, rows, columns } => {
                 let mut seen = seen.to_device(device)?;
                 while seen.rank() < 4 {

@@ -1,12 +1,12 @@
 //! From terms to the words that kernels read.
 
-use super::words::{BAND, BITS, BLOCK, INTERVALS, KEY_LENGTHS, QUERY_LENGTHS, SEGMENTS, TERM, Words};
+use super::words::{BAND, BITS, BLOCK, CODE, INTERVALS, KEY_LENGTHS, KEYS, QUERY_LENGTHS, SEGMENTS, TERM, Words};
 use super::{Mask, Pairs, Term};
 use crate::cpu::parallel::fill_rows;
 use crate::device::Kind;
 use crate::kernels::attention::pack_bits;
-use crate::sparse::words::LISTS;
-use crate::sparse::{BlockIndex, BlockLayout};
+use crate::snippet::VisibleCode;
+use crate::sparse::KeyIndex;
 use crate::{Device, Error, Result, Tensor};
 
 /// A mask made ready for one attention.
@@ -35,16 +35,17 @@ impl Mask {
         Ok(Some(words))
     }
 
-    /// The words of the mask behind lists of blocks; `whole` says that full blocks need no test. The terms must fit.
+    /// The words of the mask behind the lists of an index: its first term, with the places of the lists filled in at these words of it. The
+    /// terms must fit.
     pub(crate) fn with_lists(
         &self,
         op: &'static str,
-        index: &BlockIndex,
-        whole: bool,
+        header: [u32; TERM],
+        lists: &[(usize, Tensor)],
         pairs: Pairs,
         device: &Device,
     ) -> Result<Tensor> {
-        lower(op, &self.terms, Some((index, whole)), pairs, device)
+        lower(op, &self.terms, Some((header, lists)), pairs, device)
     }
 }
 
@@ -56,9 +57,14 @@ impl Term {
 }
 
 /// The words of a CPU tensor made by [`Mask::lowered`].
-pub(crate) fn words<'a>(op: &'static str, words: Option<&'a Tensor>, pairs: Pairs) -> Result<Words<'a>> {
+pub(crate) fn words<'a>(
+    op: &'static str,
+    words: Option<&'a Tensor>,
+    code: Option<&'a VisibleCode>,
+    pairs: Pairs,
+) -> Result<Words<'a>> {
     let words = words.map_or(Ok(&[][..]), |words| words.cpu_slice::<u32>(op))?;
-    Ok(Words { words, pairs, shift: 0 })
+    Ok(Words { words, visible: code.map(|code| code.on_cpu(op)).transpose()?, pairs, shift: 0 })
 }
 
 /// The list under construction: what the host knows, and then tensors of bits, whose places are known before they are.
@@ -71,18 +77,19 @@ struct List {
 fn lower(
     op: &'static str,
     terms: &[Term],
-    lists: Option<(&BlockIndex, bool)>,
+    index: Option<([u32; TERM], &[(usize, Tensor)])>,
     pairs: Pairs,
     device: &Device,
 ) -> Result<Tensor> {
-    let count = terms.len() + usize::from(lists.is_some());
+    let count = terms.len() + usize::from(index.is_some());
     let mut list = List { words: vec![0; 1 + TERM * count], bits: Vec::new(), end: 0 };
     list.words[0] = count as u32;
-    // Bits last: they may come from the device.
-    let late = |term: &Term| matches!(term, Term::Bits { .. });
-    let order = terms.iter().filter(|t| !late(t)).chain(terms.iter().filter(|t| late(t)));
-    let first = usize::from(lists.is_some());
-    for (index, term) in order.enumerate() {
+    // Bits and lists late: they may come from the device. A function of the user last: it may cost most.
+    let late = |term: &Term| matches!(term, Term::Bits { .. } | Term::Keys(_));
+    let mut order: Vec<&Term> = terms.iter().collect();
+    order.sort_by_key(|term| (matches!(term, Term::Code { .. }), late(term)));
+    let first = usize::from(index.is_some());
+    for (place, term) in order.into_iter().enumerate() {
         if late(term) && list.bits.is_empty() {
             list.end = list.words.len();
         }
@@ -90,12 +97,19 @@ fn lower(
         if list.words.len().max(list.end) > 1 << 30 {
             return Err(Error::shape(op, format!("a mask of {} words is too large", list.end)));
         }
-        list.words[1 + TERM * (first + index)..][..TERM].copy_from_slice(&numbers);
+        list.words[1 + TERM * (first + place)..][..TERM].copy_from_slice(&numbers);
     }
-    if let Some((index, whole)) = lists {
+    if let Some((mut header, lists)) = index {
         list.end = list.end.max(list.words.len());
-        let numbers = list.blocks(op, index, whole, device)?;
-        list.words[1..][..TERM].copy_from_slice(&numbers);
+        for (word, tensor) in lists {
+            header[*word] = list.end as u32;
+            list.end += tensor.elements();
+            list.bits.push(tensor.clone());
+        }
+        if list.end > 1 << 30 {
+            return Err(Error::shape(op, format!("a mask and lists of {} words are too large", list.end)));
+        }
+        list.words[1..][..TERM].copy_from_slice(&header);
     }
     let length = list.words.len();
     let known = Tensor::from_vec(list.words, &[length], device)?;
@@ -115,21 +129,6 @@ impl List {
             stride = self.words.len() - start;
         }
         [place as u32, if values.len() > length { stride as u32 } else { 0 }]
-    }
-
-    /// The lists of blocks, and what stands of them in the first term.
-    fn blocks(&mut self, op: &'static str, index: &BlockIndex, whole: bool, device: &Device) -> Result<[u32; TERM]> {
-        let BlockLayout { batch, heads, query_block, key_block, .. } = index.layout();
-        let mut numbers = [LISTS, 0, 0, batch as u32, heads as u32, query_block as u32, key_block as u32, whole.into()];
-        for (place, words) in numbers[1..].iter_mut().zip(index.lists(device)?) {
-            *place = self.end as u32;
-            self.end += words.elements();
-            self.bits.push(words);
-        }
-        if self.end > 1 << 30 {
-            return Err(Error::shape(op, format!("a mask and lists of {} words are too large", self.end)));
-        }
-        Ok(numbers)
     }
 
     fn lengths(&mut self, lengths: &[usize]) -> [u32; 2] {
@@ -160,6 +159,8 @@ impl List {
                 [SEGMENTS, q, q_stride, k, k_stride, 0, 0, 0]
             }
             Term::Intervals { low, high, times, shift } => self.intervals(low, high, times.as_ref(), *shift, pairs)?,
+            Term::Keys(index) => self.keys(index, device)?,
+            Term::Code { shift, .. } => [CODE, word(*shift), 0, 0, 0, 0, 0, 0],
             Term::Bits { seen, rows, columns } => self.bits(op, seen, pairs, [*rows, *columns], device)?,
         })
     }
@@ -206,6 +207,16 @@ impl List {
             }
         };
         Ok([INTERVALS, place, batch_stride, head_stride, times, last, 0, 0])
+    }
+
+    /// Lists of keys, which may come from the device.
+    fn keys(&mut self, index: &KeyIndex, device: &Device) -> Result<[u32; TERM]> {
+        let &[batch, heads, _, k] = index.sizes();
+        let lists = index.lists().to_device(device)?.reshape(&[-1])?;
+        let place = self.end as u32;
+        self.end += lists.elements();
+        self.bits.push(lists);
+        Ok([KEYS, place, k as u32, batch as u32, heads as u32, 0, 0, 0])
     }
 
     /// Bits of a bool tensor, a matrix of blocks of `rows` queries and `columns` keys for each batch element and head that has its own.

@@ -13,6 +13,9 @@ use std::sync::{Arc, OnceLock};
 use crate::{Device, Result, Tensor};
 use lower::Lowered;
 
+use crate::snippet::VisibleCode;
+use crate::sparse::KeyIndex;
+
 /// Which keys a query may see in attention: a conjunction of terms, each true for some pairs of query `i` and key `j`.
 ///
 /// Attention tests whole tiles of pairs against it: what no pair of a tile may see is never computed, and where all may,
@@ -56,6 +59,10 @@ enum Term {
     Segments { queries: Tensor, keys: Tensor },
     /// `low[b, h, j] <= t < high[b, h, j]`, where `t` is `times[b, i]`, or `i + shift`.
     Intervals { low: Tensor, high: Tensor, times: Option<Tensor>, shift: i64 },
+    /// `j` is in the list of query `i`.
+    Keys(KeyIndex),
+    /// What a function of the user says of `i + shift`.
+    Code { code: VisibleCode, shift: i64 },
     /// `seen[b, h, i / rows, j / columns]`.
     Bits { seen: Tensor, rows: usize, columns: usize },
 }
@@ -142,6 +149,48 @@ impl Mask {
         Mask::of(Term::Bits { seen: seen.detach(), rows: query_block, columns: key_block })
     }
 
+    /// A query sees the keys of its list. Where the lists of neighbours have much in common, a [`BlockIndex`](crate::BlockIndex) of this mask is
+    /// faster than attention by the lists themselves.
+    pub fn keys(index: &KeyIndex) -> Self {
+        Mask::of(Term::Keys(index.clone()))
+    }
+
+    /// Any mask, in WGSL of one's own: FlexAttention's `mask_mod` (Dong et al., 2024). The text has a function
+    /// `visible(q: u32, k: u32, head: u32, batch: u32) -> bool`, and may have others. A [`BlockIndex`](crate::BlockIndex) of the mask spares the
+    /// blocks that it hides; without one all pairs are looked at. Make it once: texts are kept until the process ends.
+    ///
+    /// On the CPU device, which does not run WGSL, the mask is an error: see [`Mask::wgsl_and_rust`]. A mask can hold one such term.
+    ///
+    /// ```
+    /// use wgrad::Mask;
+    /// // Every eighth key, and what came just before.
+    /// let strided = Mask::wgsl("fn visible(q: u32, k: u32, head: u32, batch: u32) -> bool { return k <= q && (k % 8u == 0u || q - k < 8u); }")?;
+    /// # Ok::<(), wgrad::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the text is no valid WGSL: the message has line and column. If the function is missing or has another signature, or another
+    /// name of the text is one of the kernels'. In a browser these come at the first use.
+    pub fn wgsl(text: &str) -> Result<Self> {
+        Ok(Mask::of(Term::Code { code: VisibleCode::new(text, None)?, shift: 0 }))
+    }
+
+    /// [`Mask::wgsl`] with the same function `(query, key, head, batch)` in Rust, for the CPU device.
+    ///
+    /// # Errors
+    /// As [`Mask::wgsl`].
+    pub fn wgsl_and_rust(
+        text: &str,
+        visible: impl Fn(usize, usize, usize, usize) -> bool + Send + Sync + 'static,
+    ) -> Result<Self> {
+        Ok(Mask::of(Term::Code { code: VisibleCode::new(text, Some(Arc::new(visible)))?, shift: 0 }))
+    }
+
+    /// The function of the user, if there is one.
+    pub(crate) fn code(&self) -> Option<&VisibleCode> {
+        self.terms.iter().find_map(|term| if let Term::Code { code, .. } = term { Some(code) } else { None })
+    }
+
     /// What both masks allow.
     #[must_use]
     pub fn and(mut self, other: Mask) -> Self {
@@ -162,7 +211,7 @@ impl Mask {
                     *low = if *low == -FAR { -FAR } else { (*low + offset).clamp(-FAR, FAR) };
                     *high = if *high == FAR { FAR } else { (*high + offset).clamp(-FAR, FAR) };
                 }
-                Term::Intervals { shift, .. } => *shift += offset,
+                Term::Intervals { shift, .. } | Term::Code { shift, .. } => *shift += offset,
                 _ => {}
             }
         }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::words::{TERM, Tile, Words};
+use crate::sparse::keys::KEYS;
 use crate::sparse::words::{LISTS, ROW};
 
 /// Whether rows are queries and columns keys, or the other way round.
@@ -23,9 +24,14 @@ impl Side {
 }
 
 impl Words<'_> {
+    /// The first term, if it is that of an index.
+    pub fn index(self) -> Option<[u32; TERM]> {
+        self.words.get(1..)?.first_chunk().copied().filter(|term: &[u32; TERM]| [LISTS, KEYS].contains(&term[0]))
+    }
+
     /// The first term, if it tells of lists of blocks.
-    pub(super) fn lists(self) -> Option<[u32; TERM]> {
-        self.words.get(1..)?.first_chunk().copied().filter(|term| term[0] == LISTS)
+    fn lists(self) -> Option<[u32; TERM]> {
+        self.index().filter(|term| term[0] == LISTS)
     }
 
     fn length(self, side: Side) -> usize {
@@ -81,6 +87,11 @@ impl Words<'_> {
         steps.into_iter().filter(|(tile, _)| *tile != Tile::Empty).map(|(tile, columns)| (columns, tile)).collect()
     }
 
+    /// Which of the matrices with lists of their own is that of a head.
+    pub fn matrix(self, batch: usize, head: usize, [batches, heads]: [u32; 2]) -> usize {
+        batch * batches as usize / self.pairs.batch * heads as usize + head * heads as usize / self.pairs.heads
+    }
+
     /// The listed columns of the block of a row, neighbours together, and whether nothing hides a pair of them.
     fn listed(
         self,
@@ -93,8 +104,7 @@ impl Words<'_> {
     ) -> Vec<(Range<usize>, bool)> {
         let (list, blocks) = ([by_query, by_key][side.index()] as usize, [query_block as usize, key_block as usize]);
         let (own, along) = (blocks[side.index()], blocks[side.other().index()]);
-        let matrix =
-            batch * batches as usize / self.pairs.batch * heads as usize + head * heads as usize / self.pairs.heads;
+        let matrix = self.matrix(batch, head, [batches, heads]);
         let place = list + ROW * (matrix * self.length(side).div_ceil(own) + row / own);
         let (start, count) = (list + self.words[place] as usize, self.words[place + 1] as usize);
         let end = self.length(side.other());

@@ -97,7 +97,7 @@ fn rows_tiles_and_ranges_are_those_of_the_dense_mask() {
         let seen = mask.to_dense(batch, heads, queries, keys, &Device::cpu()).unwrap();
         let seen = seen.expand(&shape).unwrap().to_vec::<bool>().unwrap();
         let words = mask.lowered("test", pairs, &Device::cpu()).unwrap();
-        let words = lower::words("test", words.as_ref(), pairs).unwrap();
+        let words = lower::words("test", words.as_ref(), None, pairs).unwrap();
         let seen = |b: usize, h: usize, i: usize, j: usize| seen[((b * heads + h) * queries + i) * keys + j];
         for (b, h) in (0..batch).flat_map(|b| (0..heads).map(move |h| (b, h))) {
             for i in 0..queries {

@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::Pairs;
+use crate::snippet::Visible;
 
 /// `[kind, lengths, stride]`.
 pub(super) const KEY_LENGTHS: u32 = 0;
@@ -21,6 +22,10 @@ pub(super) const SEGMENTS: u32 = 3;
 pub(super) const INTERVALS: u32 = 4;
 /// `[kind, bits, batch stride, head stride, row stride, queries a row, keys a bit]`; summary of 32 x 32 bits: 0 none, 1 some, 2 all.
 pub(super) const BITS: u32 = 5;
+/// `[kind, shift]`: what a function of the user says.
+pub(super) const CODE: u32 = 7;
+/// `[kind, lists, k, batches, heads]`: ascending, padding behind.
+pub(super) const KEYS: u32 = 9;
 /// Words of a term.
 pub(super) const TERM: usize = 8;
 /// Numbers of one summary.
@@ -55,6 +60,8 @@ impl Tile {
 #[derive(Clone, Copy)]
 pub(crate) struct Words<'a> {
     pub words: &'a [u32],
+    /// Of the term that is a function of the user.
+    pub visible: Option<&'a Visible>,
     pub pairs: Pairs,
     /// Position of the first query among the keys, for rows and ranges of keys; tiles are those of queries at their own positions.
     pub shift: usize,
@@ -66,7 +73,7 @@ impl<'a> Words<'a> {
     fn terms(self) -> impl Iterator<Item = Term> + 'a {
         let count = self.words.first().map_or(0, |&n| n as usize);
         let (terms, _) = self.words.get(1..).unwrap_or_default().as_chunks::<TERM>();
-        terms.iter().take(count).skip(usize::from(self.lists().is_some())).copied()
+        terms.iter().take(count).skip(usize::from(self.index().is_some())).copied()
     }
 
     fn at(self, start: u32, index: usize) -> u32 {
@@ -124,6 +131,22 @@ impl<'a> Words<'a> {
                     |j: usize| i64::from(pairs[2 * j] as i32) <= time && time < i64::from(pairs[2 * j + 1] as i32);
                 row.iter_mut().zip(keys.clone()).for_each(|(x, j)| *x = if sees(j) { *x } else { hidden });
             }
+            KEYS => {
+                let list = self.key_list(a, b, batch, head, [c, d], i);
+                let mut listed = list[list.partition_point(|&key| (key as usize) < keys.start)..].iter().peekable();
+                for (x, j) in row.iter_mut().zip(keys.clone()) {
+                    if listed.next_if(|&&key| key as usize == j).is_none() {
+                        *x = hidden;
+                    }
+                }
+            }
+            CODE => {
+                let Some(visible) = self.visible else { return };
+                let q = (position + i64::from(a as i32)) as usize;
+                row.iter_mut()
+                    .zip(keys.clone())
+                    .for_each(|(x, j)| *x = if visible(q, j, head, batch) { *x } else { hidden });
+            }
             _ => {
                 let bits = of(b) + head * c as usize + i / e as usize * d as usize;
                 row.iter_mut()
@@ -131,6 +154,12 @@ impl<'a> Words<'a> {
                     .for_each(|(x, j)| *x = if self.bit(a, bits, j / f as usize) { *x } else { hidden });
             }
         }
+    }
+
+    /// The keys of a query, and padding.
+    fn key_list(self, lists: u32, k: u32, batch: usize, head: usize, own: [u32; 2], i: usize) -> &'a [u32] {
+        let row = self.matrix(batch, head, own) * self.pairs.queries + i;
+        &self.words[lists as usize + row * k as usize..][..k as usize]
     }
 
     fn bit(self, bits: u32, row: usize, column: usize) -> bool {
@@ -186,6 +215,16 @@ impl<'a> Words<'a> {
                 let end = self.signed_extremes(a, pairs + 2, 4, keys);
                 Tile::of(time.1 < start.0 || time.0 >= end.1, start.1 <= time.0 && time.1 < end.0)
             }
+            KEYS => {
+                let inside = |i| {
+                    let list = self.key_list(a, b, batch, head, [c, d], i);
+                    let below = |end: usize| list.partition_point(|&key| (key as usize) < end);
+                    below(keys.end) - below(keys.start)
+                };
+                let count: usize = queries.clone().map(inside).sum();
+                Tile::of(count == 0, count == queries.len() * keys.len())
+            }
+            CODE => Tile::Partial,
             _ => self.bits_tile(term, batch, head, queries, keys),
         }
     }

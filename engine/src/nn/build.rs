@@ -1,7 +1,7 @@
 //! What all layers of a model have in common when they are made.
 
 use super::{Init, Param};
-use crate::{DType, Device, Result};
+use crate::{DType, Device, Result, Tensor};
 
 /// Device, dtype and initial values of new layers.
 #[derive(Debug, Clone)]
@@ -12,12 +12,33 @@ pub struct Build {
     pub dtype: DType,
     /// Initial values of weight matrices. Biases start at zero, gains of norms at one.
     pub init: Init,
+    /// The one zero that stands for every value of blank parameters.
+    blank: Option<Tensor>,
 }
 
 impl Build {
     /// Parameters of f32, weights uniform within `1 / sqrt(fan_in)`.
     pub fn new(device: &Device) -> Self {
-        Build { device: device.clone(), dtype: DType::F32, init: Init::KaimingUniform { gain: (1.0f64 / 3.0).sqrt() } }
+        Build {
+            device: device.clone(),
+            dtype: DType::F32,
+            init: Init::KaimingUniform { gain: (1.0f64 / 3.0).sqrt() },
+            blank: None,
+        }
+    }
+
+    /// Parameters that take no memory and no time: each is one zero, broadcast. For models whose every parameter will be
+    /// [loaded](super::Module::load).
+    ///
+    /// # Errors
+    /// If the dtype is not one of the device, or memory is exhausted.
+    pub fn blank(self) -> Result<Self> {
+        Ok(Build { blank: Some(Tensor::zeros(&[], self.dtype, &self.device)?), ..self })
+    }
+
+    /// Whether parameters have no values yet.
+    pub fn is_blank(&self) -> bool {
+        self.blank.is_some()
     }
 
     /// With another dtype.
@@ -45,6 +66,9 @@ impl Build {
     /// # Errors
     /// As [`Init::tensor`].
     pub fn param(&self, shape: &[usize], init: Init) -> Result<Param> {
-        Param::new(&init.tensor(shape, self.dtype, &self.device)?)
+        match &self.blank {
+            Some(zero) => Param::new(&zero.expand(shape)?),
+            None => Param::new(&init.tensor(shape, self.dtype, &self.device)?),
+        }
     }
 }

@@ -22,10 +22,12 @@ impl Embedding {
             if row >= count {
                 return Err(Error::Index { op: "Embedding::new", index: row as i64, size: count });
             }
-            let table = weight.tensor().detach();
-            let zero = Tensor::zeros(&[1, width], build.dtype, &build.device)?;
-            let (before, after) = (table.slice(0, 0, row, 1)?, table.slice(0, row + 1, count, 1)?);
-            weight.set(&Tensor::concat(&[&before, &zero, &after], 0)?)?;
+            if !build.is_blank() {
+                let table = weight.tensor().detach();
+                let zero = Tensor::zeros(&[1, width], build.dtype, &build.device)?;
+                let (before, after) = (table.slice(0, 0, row, 1)?, table.slice(0, row + 1, count, 1)?);
+                weight.set(&Tensor::concat(&[&before, &zero, &after], 0)?)?;
+            }
         }
         Ok(Embedding { weight, padding_idx })
     }

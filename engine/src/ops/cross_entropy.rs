@@ -3,10 +3,11 @@
 use crate::autograd::record;
 use crate::cpu::cross_entropy as cpu;
 use crate::device::Kind;
-use crate::kernels::cross_entropy as kernels;
+use crate::device::gpu::Gpu;
+use crate::kernels::{cross_entropy as kernels, rows, window};
 use crate::layout::Dims;
 use crate::ops::reduce;
-use crate::ops::rows::{narrowed, prepared, trailing};
+use crate::ops::rows::{as_rows, from_rows, narrowed, prepared, trailing};
 use crate::ops::view;
 use crate::{DType, Error, Result, Tensor};
 
@@ -95,8 +96,9 @@ fn problem(logits: &Tensor, targets: &Tensor, options: &CrossEntropy) -> Result<
         DType::I32 => i32::try_from(i).ok().map(i32::cast_unsigned),
         _ => u32::try_from(i).ok(),
     });
-    let targets = view::contiguous(&targets.detach())?;
-    Ok(Problem { rows: targets.elements(), classes, targets, class_weight, ignored, smoothing })
+    let rows = targets.elements();
+    let targets = view::reshape_to(&view::contiguous(&targets.detach())?, Dims::new(OP, &[rows])?)?;
+    Ok(Problem { rows, classes, targets, class_weight, ignored, smoothing })
 }
 
 pub(crate) fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &CrossEntropy) -> Result<Tensor> {
@@ -112,7 +114,7 @@ pub(crate) fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &CrossEn
     let x = prepared(logits)?;
     let stats = match x.device().kind() {
         Kind::Cpu(_) => cpu::forward(OP, &x, &problem)?,
-        Kind::Gpu(_) => kernels::forward(OP, &x, &problem)?,
+        Kind::Gpu(gpu) => forward_in_pieces(gpu, &as_rows(OP, &x, problem.classes)?, &problem)?,
     };
     let rows = |i: usize| view::reshape_to(&view::slice(OP, &stats, 0, i, i + 1, 1)?, shape);
     let row_weight = match &options.row_weight {
@@ -151,10 +153,64 @@ pub(crate) fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &CrossEn
         let gradient = view::contiguous(&view::expand(&gradient, &shape)?)?;
         let dx = match x.device().kind() {
             Kind::Cpu(_) => cpu::backward(OP, &x, &problem, &stats, &gradient)?,
-            Kind::Gpu(_) => kernels::backward(OP, &x, &problem, &stats, &gradient)?,
+            Kind::Gpu(gpu) => {
+                let (rows, gradient) =
+                    (as_rows(OP, &x, problem.classes)?, window::shaped(OP, &gradient, &[problem.rows])?);
+                let dx = backward_in_pieces(gpu, &rows, &problem, &stats, &gradient)?;
+                from_rows(&window::slice(&dx, 1, 0, problem.classes), x.dims(), 1)
+            }
         };
         Ok(vec![Some(narrowed(&dx, saved.dtype())?)])
     }))
+}
+
+impl Problem {
+    /// With these targets, which a kernel can bind, and such weights.
+    fn seen(&self, gpu: &Gpu, targets: &Tensor) -> Result<Self> {
+        let class_weight = self.class_weight.as_ref().map(|w| window::seen(gpu, w)).transpose()?;
+        Ok(Problem { targets: targets.clone(), class_weight, ..self.clone() })
+    }
+
+    /// Of some of the rows.
+    fn part(&self, start: usize, rows: usize) -> Self {
+        Problem { rows, targets: window::slice(&self.targets, 0, start, rows), ..self.clone() }
+    }
+}
+
+/// The kernel on rows `x` of any number: [5, rows].
+fn forward_in_pieces(gpu: &Gpu, x: &Tensor, problem: &Problem) -> Result<Tensor> {
+    let output = (Dims::new(OP, &[5, problem.rows])?, DType::F32);
+    let inputs = [x.clone(), problem.targets.clone()];
+    if let Some([x, targets]) = window::windows(gpu, &inputs, &[output]).as_deref() {
+        return kernels::forward(OP, x, &problem.seen(gpu, targets)?);
+    }
+    if problem.rows < 2 {
+        return Err(window::too_large(OP, gpu, &inputs, &[output]));
+    }
+    let bytes = window::bytes(x).max(DType::F32.gpu_bytes(5 * problem.rows));
+    let length = window::length(gpu, problem.rows, bytes);
+    window::one_side_by_side(OP, x.device(), output, 1, length, &mut |start, rows| {
+        forward_in_pieces(gpu, &window::slice(x, 0, start, rows), &problem.part(start, rows))
+    })
+}
+
+/// The gradient of rows `x`, in memory as [`rows::padded`]. `stats` is dense: [5, rows].
+fn backward_in_pieces(gpu: &Gpu, x: &Tensor, problem: &Problem, stats: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+    let output = (rows::padded_shape(x.dims()), x.dtype());
+    let inputs = [x.clone(), problem.targets.clone(), stats.clone(), gradient.clone()];
+    if let Some([x, targets, stats, gradient]) = window::windows(gpu, &inputs, &[output]).as_deref() {
+        return Ok(rows::padded(&kernels::backward(OP, x, &problem.seen(gpu, targets)?, stats, gradient)?));
+    }
+    if problem.rows < 2 {
+        return Err(window::too_large(OP, gpu, &inputs, &[output]));
+    }
+    let bytes = inputs.iter().map(window::bytes).max().unwrap_or(0).max(output.1.gpu_bytes(output.0.elements()));
+    let length = window::length(gpu, problem.rows, bytes);
+    window::one_side_by_side(OP, x.device(), output, 0, length, &mut |start, rows| {
+        let part = |x: &Tensor, d: usize| window::slice(x, d, start, rows);
+        let stats = part(stats, 1).copy()?;
+        backward_in_pieces(gpu, &part(x, 0), &problem.part(start, rows), &stats, &part(gradient, 0))
+    })
 }
 
 /// [`Tensor::cross_entropy`] from primitive operations, for targets that are all classes (`ignore_index` is not looked at).

@@ -9,6 +9,7 @@ use crate::layout::broadcast_shape;
 use crate::mask::Pairs;
 use crate::ops::attention::{AttentionOptions, Plan, checked_scale};
 use crate::ops::rows::{narrowed, wide};
+use crate::snippet::VisibleCode;
 use crate::{DType, Error, Result, Tensor};
 
 const OP: &str = "decode";
@@ -25,6 +26,8 @@ pub(crate) struct Operands {
     pub sinks: Option<Tensor>,
     /// [`Mask::lowered`](crate::Mask).
     pub mask: Option<Tensor>,
+    /// The mask's function of the user.
+    pub visible: Option<VisibleCode>,
 }
 
 /// Writes new rows into pages.
@@ -66,6 +69,7 @@ fn decode(query: &Tensor, pages: &Pages, places: &Places, options: &AttentionOpt
         relative: expand(&options.relative_bias, &[heads, entries])?,
         sinks: options.sinks.as_ref().map(Tensor::detach),
         mask: options.mask.lowered(OP, plan.pairs, query.device())?,
+        visible: options.mask.code().cloned(),
     };
     let out = match query.device().kind() {
         Kind::Cpu(_) => {
@@ -76,6 +80,7 @@ fn decode(query: &Tensor, pages: &Pages, places: &Places, options: &AttentionOpt
                 relative: some(&operands.relative)?,
                 sinks: some(&operands.sinks)?,
                 mask: operands.mask,
+                visible: operands.visible,
             };
             cpu::decode(OP, &operands, &plan, pages, places)?
         }
@@ -135,6 +140,20 @@ fn check(query: &Tensor, pages: &Pages, places: &Places, options: &AttentionOpti
     if options.dropout != 0.0 {
         return Err(Error::argument(OP, format!("dropout {}: decoding is not training", options.dropout)));
     }
+    if options.score.is_some() {
+        return Err(Error::argument(OP, "a score modifier, which decoding does not take"));
+    }
     let scale = checked_scale(OP, head_dim, options)?;
-    Ok(Plan { pairs, key_heads, head_dim, value_dim, scale, softcap: options.softcap, dropout: None, blocks: None })
+    Ok(Plan {
+        pairs,
+        key_heads,
+        head_dim,
+        value_dim,
+        scale,
+        softcap: options.softcap,
+        dropout: None,
+        blocks: None,
+        masked: false,
+        by_lists: false,
+    })
 }

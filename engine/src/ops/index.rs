@@ -2,14 +2,13 @@
 //!
 //! All of it is made of *slots*: `u32`, where 0 stands for nothing and `r + 1` for row `r` of a block `[outer, rows, inner]`.
 //! [`slots`] makes them of a user's indices, and is the one place where indices are checked. [`take`] reads the rows of
-//! slots. [`invert`] turns "entry i goes to row r" into "row r comes from entry i". [`group`] sorts entries by their rows, so
-//! that [`sum_groups`] can add up each row's entries in their order: the gradient of every read, the same each time,
-//! without atomic additions.
+//! slots. [`invert`] turns "entry i goes to row r" into "row r comes from entry i". [`sum_groups`] sorts entries by their rows, and
+//! adds up each row's entries in their order: the gradient of every read, the same each time, without atomic additions.
 
 use crate::autograd::record;
 use crate::cpu::index as cpu;
 use crate::device::Kind;
-use crate::kernels::index as kernels;
+use crate::kernels::index::cut as kernels;
 use crate::layout::{Dims, Layout};
 use crate::{DType, Error, Result, Tensor};
 
@@ -71,6 +70,7 @@ impl Positions {
 }
 
 /// Entries sorted by row.
+#[derive(Debug)]
 pub(crate) struct Groups {
     /// Numbers of the entries; those of one row stand together, in their order.
     pub order: Tensor,
@@ -113,10 +113,10 @@ fn invert(op: &'static str, slots: &Tensor, rows: usize) -> Result<Tensor> {
 }
 
 /// Sorts entries by the row they go to.
-fn group(op: &'static str, slots: &Tensor, rows: usize) -> Result<Groups> {
+pub(crate) fn group(op: &'static str, slots: &Tensor, rows: usize) -> Result<Groups> {
     match slots.device().kind() {
         Kind::Cpu(_) => cpu::group(op, slots, rows),
-        Kind::Gpu(_) => kernels::group(op, slots, rows),
+        Kind::Gpu(_) => crate::kernels::index::group(op, slots, rows),
     }
 }
 
@@ -131,10 +131,12 @@ fn sum_groups(
 ) -> Result<Tensor> {
     let base = base.map(|b| b.detach().contiguous()).transpose()?;
     let src = src.detach().contiguous()?;
-    let groups = group(op, slots, block.rows)?;
     match src.device().kind() {
-        Kind::Cpu(_) => cpu::sum_groups(op, base.as_ref(), &src, &groups, skip, block),
-        Kind::Gpu(_) => kernels::sum_groups(op, base.as_ref(), &src, slots, &groups, skip, block),
+        Kind::Cpu(_) => {
+            let groups = group(op, slots, block.rows)?;
+            cpu::sum_groups(op, base.as_ref(), &src, &groups, skip, block)
+        }
+        Kind::Gpu(_) => kernels::sum_groups(op, base.as_ref(), &src, slots, skip, block),
     }
 }
 
@@ -326,6 +328,6 @@ pub(crate) fn one_hot(index: &Tensor, classes: usize) -> Result<Tensor> {
     let slots = shaped(&slots(op, index, &Positions::rows(op, index, classes)?)?, index.dims());
     match index.device().kind() {
         Kind::Cpu(_) => cpu::one_hot(op, &slots, classes),
-        Kind::Gpu(_) => kernels::one_hot(op, &slots, classes),
+        Kind::Gpu(_) => Ok(shaped(&kernels::one_hot(op, &slots, classes)?, shape)),
     }
 }

@@ -4,7 +4,7 @@
 use crate::autograd::{Flow, record, record_many};
 use crate::cpu::norm as cpu;
 use crate::device::Kind;
-use crate::kernels::{norm as kernels, window};
+use crate::kernels::{norm as kernels, rows, window};
 use crate::layout::Dims;
 use crate::ops::rows::{as_rows, from_rows, narrowed, prepared, trailing};
 use crate::ops::view;
@@ -66,7 +66,7 @@ fn expect_parameter(op: &'static str, name: &str, x: &Tensor, parameter: &Tensor
 /// The kernels on rows of any number, which are cut where a binding does not hold them all.
 fn forward_in_pieces(op: &'static str, inputs: Inputs, plan: Rows) -> Result<Outputs> {
     let (shape, dtype) = (inputs.x.dims(), inputs.x.dtype());
-    let rows = Dims::new(op, &[plan.rows, plan.cols])?;
+    let rows = rows::padded_shape(Dims::new(op, &[plan.rows, plan.cols])?);
     let mut seen = vec![as_rows(op, &inputs.x, plan.cols)?];
     let mut outputs = vec![(rows, dtype), (Dims::new(op, &[plan.rows, 2])?, DType::F32)];
     if let Some(residual) = &inputs.residual {
@@ -78,7 +78,8 @@ fn forward_in_pieces(op: &'static str, inputs: Inputs, plan: Rows) -> Result<Out
         let (gain, bias) = (inputs.gain.clone(), inputs.bias.clone());
         let part = Inputs { x: x[0].clone(), residual: x.get(1).cloned(), gain, bias };
         let made = kernels::forward(op, &part, Rows { rows: x[0].shape()[0], ..plan })?;
-        Ok([Some(made.y), Some(made.stats), made.sum].into_iter().flatten().collect())
+        let sum = made.sum.as_ref().map(rows::padded);
+        Ok([Some(rows::padded(&made.y)), Some(made.stats), sum].into_iter().flatten().collect())
     })?;
     match &made[..] {
         [y, stats, rest @ ..] => Ok(Outputs {
@@ -97,9 +98,9 @@ fn backward_in_pieces(op: &'static str, problem: &Gradients, plan: Rows) -> Resu
     let dx = if problem.wants_x {
         let seen: Vec<&Tensor> = [&x, &dy, stats].into_iter().chain(&extra).collect();
         let gain = problem.gain.as_ref();
-        let dx = window::piecewise(op, &seen, (x.dims(), x.dtype()), 1, &|x| {
+        let dx = window::piecewise(op, &seen, (rows::padded_shape(x.dims()), x.dtype()), 1, &|x| {
             let part = Rows { rows: x[0].shape()[0], ..plan };
-            kernels::backward(op, &x[0], gain, &x[1], x.get(3), &from_start(&x[2])?, part)
+            Ok(rows::padded(&kernels::backward(op, &x[0], gain, &x[1], x.get(3), &from_start(&x[2])?, part)?))
         })?;
         Some(from_rows(&dx, problem.x.dims(), plan.dims))
     } else {

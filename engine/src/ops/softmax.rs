@@ -3,7 +3,7 @@
 use crate::autograd::record;
 use crate::cpu::softmax as cpu;
 use crate::device::Kind;
-use crate::kernels::{softmax as kernels, window};
+use crate::kernels::{rows, softmax as kernels, window};
 use crate::ops::rows::{along, prepared};
 use crate::{DType, Error, Result, Tensor};
 
@@ -28,8 +28,10 @@ pub(crate) fn softmax(op: &'static str, log: bool, x: &Tensor, dim: isize) -> Re
 /// Runs a kernel on rows, in pieces where a binding does not hold all of them.
 fn pieces(op: &'static str, inputs: &[Tensor], kernel: &dyn Fn(&[Tensor]) -> Result<Tensor>) -> Result<Tensor> {
     let seen: Vec<&Tensor> = inputs.iter().collect();
-    let first = &inputs[0];
-    window::piecewise(op, &seen, (first.dims(), first.dtype()), first.rank() - 1, kernel)
+    let (first, last) = (&inputs[0], inputs[0].rank() - 1);
+    let output = (rows::padded_shape(first.dims()), first.dtype());
+    let y = window::piecewise(op, &seen, output, last, &|x| Ok(rows::padded(&kernel(x)?)))?;
+    Ok(window::slice(&y, last, 0, first.shape()[last]))
 }
 
 fn gradient(op: &'static str, log: bool, y: &Tensor, dy: &Tensor, scale: f64, dim: usize) -> Result<Tensor> {

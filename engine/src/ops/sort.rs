@@ -27,6 +27,12 @@ fn order(op: &'static str, x: &Tensor, d: usize, k: usize, descending: bool) -> 
     let rows = view::contiguous(&turned)?;
     let order = match x.device().kind() {
         Kind::Cpu(_) => cpu::order(op, &rows, n, k, descending)?,
+        // Of long rows the few that are wanted are found first, and then brought into order.
+        Kind::Gpu(_) if n > kernels::TILE && k <= n / 4 => {
+            let (keys, places) = kernels::select(op, &rows, n, k, descending)?;
+            let (_, within) = kernels::sort_keys(op, &keys, k, k)?;
+            index::gather_once(op, &places, 1, &within)?
+        }
         Kind::Gpu(_) => kernels::order(op, &rows, n, k, descending)?,
     };
     view::contiguous(&view::transpose(&view::reshape_to(&order, shape)?, d as isize, last)?)
@@ -57,4 +63,22 @@ pub(crate) fn topk(x: &Tensor, k: usize, dim: isize, largest: bool) -> Result<(T
         return Err(Error::argument(op, format!("k is {k}, but dimension {d} has only {n} elements")));
     }
     sorted(op, x, d, k, largest)
+}
+
+/// Where the first `k` of each row stand, in ascending order.
+pub(crate) fn topk_places(x: &Tensor, k: usize, largest: bool) -> Result<Tensor> {
+    let op = "topk_places";
+    let d = x.dim(op, -1)?;
+    let n = x.shape()[d];
+    if k > n {
+        return Err(Error::argument(op, format!("k is {k}, but dimension {d} has only {n} elements")));
+    }
+    if k > 0 && x.device().is_gpu() && x.dtype() != DType::Bool && u32::try_from(x.elements()).is_ok() {
+        let mut shape = x.dims();
+        shape[d] = k;
+        let (_, places) = kernels::select(op, &view::contiguous(&x.detach())?, n, k, largest)?;
+        return view::reshape_to(&places, shape);
+    }
+    let order = order(op, x, d, k, largest)?;
+    sort(&order, -1, false).map(|(places, _)| places)
 }

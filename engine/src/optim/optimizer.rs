@@ -10,7 +10,7 @@ use super::{Group, LossScaler, Rule};
 use crate::io::Weights;
 use crate::kernels::optim as kernels;
 use crate::nn::Param;
-use crate::{Device, Error, Gradients, Result, Tensor, no_grad};
+use crate::{DType, Device, Error, Gradients, Result, Tensor, no_grad};
 
 const OP: &str = "Optimizer::new";
 
@@ -43,6 +43,15 @@ pub struct Optimizer {
     flats: Vec<Flat>,
     /// What update kernels read where no norm was computed: a factor of 1.
     unscaled: Tensor,
+    skipped: Option<Skipped>,
+}
+
+/// Steps of which only a GPU knows how many it skipped, because their gradients were not finite.
+struct Skipped {
+    /// Of one element, changed in place.
+    count: Tensor,
+    /// The parameters that took part in all of them, by group. Their numbers of steps count the skipped ones too.
+    slots: Vec<Vec<usize>>,
 }
 
 /// What a step did.
@@ -51,8 +60,9 @@ pub struct StepReport {
     /// 2-norm of all gradients together before clipping, a tensor of one element (on the device: nothing waits for it), where a
     /// `max_norm` or a loss scaler asked for it.
     pub grad_norm: Option<Tensor>,
-    /// Whether a loss scaler found gradients that are not finite, so that the step changed nothing.
-    pub skipped: bool,
+    /// 1 if gradients were not finite, so that the step changed nothing, else 0: of one element and on the device, where a `max_norm`
+    /// or a loss scaler looked.
+    pub skipped: Option<Tensor>,
 }
 
 impl Optimizer {
@@ -86,7 +96,7 @@ impl Optimizer {
             }
         }
         let unscaled = kernels::stats(&device, [1.0, 0.0, 0.0, 0.0])?;
-        Ok(Optimizer { rule, learning_rate, max_norm: None, device, flats, unscaled })
+        Ok(Optimizer { rule, learning_rate, max_norm: None, device, flats, unscaled, skipped: None })
     }
 
     /// Clips gradients so that their common 2-norm is at most `max_norm`: multiplies them by
@@ -125,9 +135,10 @@ impl Optimizer {
     /// If a gradient does not fit its parameter, or memory is exhausted.
     pub fn step(&mut self, gradients: &Gradients) -> Result<StepReport> {
         no_grad(|| {
+            self.settle()?;
             let found = self.gather(gradients)?;
             let stats = match self.max_norm {
-                Some(_) => Some(self.norm(&found, 1.0)?),
+                Some(_) => Some(self.norm(&found, self.max_norm, 1.0)?),
                 None => None,
             };
             self.update(&found, stats)
@@ -135,21 +146,52 @@ impl Optimizer {
     }
 
     /// One update from gradients of a scaled loss (see [`LossScaler::backward`]). If any is not finite, nothing changes but the
-    /// scale. Waits for the device.
+    /// scale, which a GPU decides by itself: nothing waits for it.
     ///
     /// # Errors
     /// As [`Optimizer::step`].
     pub fn step_scaled(&mut self, gradients: &Gradients, scaler: &mut LossScaler) -> Result<StepReport> {
         no_grad(|| {
             let found = self.gather(gradients)?;
-            let stats = self.norm(&found, scaler.scale())?;
-            let finite = kernels::stats_of(&stats)?[2] == 0.0;
-            scaler.update(finite);
-            if finite {
+            if self.device.is_gpu() {
+                let raw = self.norm(&found, None, 1.0)?;
+                let skipped = self.skipped(&found)?;
+                let stats = scaler.step_on_device(&raw, bounded(self.max_norm), &skipped)?;
                 return self.update(&found, Some(stats));
             }
-            Ok(StepReport { grad_norm: Some(stats.select(0, 1)?), skipped: true })
+            let stats = self.norm(&found, self.max_norm, scaler.scale()?)?;
+            let finite = kernels::stats_of(&stats)?[2] == 0.0;
+            scaler.update(finite)?;
+            match finite {
+                true => self.update(&found, Some(stats)),
+                false => report(Some(&stats)),
+            }
         })
+    }
+
+    /// The number of steps that the device skipped, all of them with gradients for the same parameters as now.
+    fn skipped(&mut self, found: &[Found]) -> Result<Tensor> {
+        let slots: Vec<Vec<usize>> = found.iter().map(|found| found.iter().map(|(i, _)| *i).collect()).collect();
+        if self.skipped.as_ref().is_some_and(|skipped| skipped.slots != slots) {
+            self.settle()?;
+        }
+        if let Some(skipped) = &self.skipped {
+            return Ok(skipped.count.clone());
+        }
+        let count = Tensor::zeros(&[1], DType::F32, &self.device)?;
+        self.skipped = Some(Skipped { count: count.clone(), slots });
+        Ok(count)
+    }
+
+    /// Takes the skipped steps out of the numbers of steps. Waits for the device, if it may have skipped any.
+    fn settle(&mut self) -> Result<()> {
+        if let Some(skipped) = self.skipped.take() {
+            let count = skipped.count.item()? as u64;
+            for (flat, slots) in self.flats.iter_mut().zip(&skipped.slots) {
+                slots.iter().for_each(|&i| flat.slots[i].steps = flat.slots[i].steps.saturating_sub(count));
+            }
+        }
+        Ok(())
     }
 
     fn gather(&mut self, gradients: &Gradients) -> Result<Vec<Found>> {
@@ -161,9 +203,8 @@ impl Optimizer {
     }
 
     /// Factor and norm of gradients that are `scale` times too large.
-    fn norm(&self, found: &[Found], scale: f64) -> Result<Tensor> {
-        // Far from where the kernel's f32 would overflow when it divides by a small norm.
-        let max_norm = self.max_norm.unwrap_or(f64::INFINITY).min(1e30);
+    fn norm(&self, found: &[Found], max_norm: Option<f64>, scale: f64) -> Result<Tensor> {
+        let max_norm = bounded(max_norm);
         match self.device.gpu_ref() {
             Some(_) => {
                 let ranges: Vec<_> = self.flats.iter().zip(found).flat_map(|(flat, f)| flat.gathered(f)).collect();
@@ -179,12 +220,11 @@ impl Optimizer {
     }
 
     fn update(&mut self, found: &[Found], stats: Option<Tensor>) -> Result<StepReport> {
-        let grad_norm = stats.as_ref().map(|stats| stats.select(0, 1)).transpose()?;
-        let stats = stats.as_ref().unwrap_or(&self.unscaled);
+        let seen = stats.as_ref().unwrap_or(&self.unscaled);
         for (flat, found) in self.flats.iter_mut().zip(found) {
-            flat.update(&self.rule, self.learning_rate, found, stats)?;
+            flat.update(&self.rule, self.learning_rate, found, seen)?;
         }
-        Ok(StepReport { grad_norm, skipped: false })
+        report(stats.as_ref())
     }
 
     /// The state as tensors under the parameters' names (`encoder.weight.mean`), for a checkpoint.
@@ -192,11 +232,23 @@ impl Optimizer {
         self.flats.iter().flat_map(|flat| flat.tensors(&self.rule)).collect()
     }
 
-    /// The rest of the state: the rule, the learning rate, and how many updates each parameter had.
-    pub fn state_numbers(&self) -> Value {
+    /// The rest of the state: the rule, the learning rate, and how many updates each parameter had. Waits for the device after scaled
+    /// steps.
+    ///
+    /// # Errors
+    /// If the device failed.
+    pub fn state_numbers(&self) -> Result<Value> {
         let slots = self.flats.iter().flat_map(|flat| &flat.slots);
-        let steps: BTreeMap<&str, u64> = slots.map(|slot| (slot.name.as_str(), slot.steps)).collect();
-        json!({ "rule": self.rule.name(), "learning_rate": self.learning_rate, "steps": steps })
+        let mut steps: BTreeMap<&str, u64> = slots.map(|slot| (slot.name.as_str(), slot.steps)).collect();
+        if let Some(skipped) = &self.skipped {
+            let count = skipped.count.item()? as u64;
+            for (flat, slots) in self.flats.iter().zip(&skipped.slots) {
+                for &i in slots {
+                    steps.insert(&flat.slots[i].name, flat.slots[i].steps.saturating_sub(count));
+                }
+            }
+        }
+        Ok(json!({ "rule": self.rule.name(), "learning_rate": self.learning_rate, "steps": steps }))
     }
 
     /// Goes back to a saved state: what [`Optimizer::state_tensors`] and [`Optimizer::state_numbers`] gave. The parameters
@@ -223,6 +275,7 @@ impl Optimizer {
             let read = |name: &str, shape: &[usize], dtype| tensors.tensor_like(name, shape, dtype, &self.device);
             flat.set_tensors(&self.rule, read)?;
         }
+        self.skipped = None;
         for (slot, steps) in self.flats.iter_mut().flat_map(|flat| &mut flat.slots).zip(steps) {
             slot.steps = steps;
         }
@@ -232,6 +285,16 @@ impl Optimizer {
     fn has(&self, name: &str) -> bool {
         self.flats.iter().flat_map(|flat| &flat.slots).any(|slot| slot.name == name)
     }
+}
+
+/// The norm to clip to, far from where the kernel's f32 would overflow when it divides by a small norm.
+fn bounded(max_norm: Option<f64>) -> f64 {
+    max_norm.unwrap_or(f64::INFINITY).min(1e30)
+}
+
+fn report(stats: Option<&Tensor>) -> Result<StepReport> {
+    let number = |i| stats.map(|stats| stats.select(0, i)).transpose();
+    Ok(StepReport { grad_norm: number(1)?, skipped: number(2)? })
 }
 
 /// Splits a group into parameters of one dtype that fit into one buffer of the device.

@@ -71,7 +71,7 @@ pub(crate) enum Update {
 }
 
 /// What an update kernel reads beside the tensors: the fields of its `Params` behind `start` and `count`, in that order.
-pub(crate) type Scalars = [f64; 9];
+pub(crate) type Scalars = [f64; 13];
 
 impl Rule {
     /// Name in checkpoints.
@@ -114,8 +114,8 @@ impl Rule {
         match *self {
             Rule::AdamW(a) => adam(a, lr, decoupled, 0.0, step),
             Rule::Adam(a) => adam(a, lr, 1.0, decay, step),
-            Rule::Sgd(s) => [lr, s.momentum, f64::from(u8::from(s.nesterov)), decay, 0.0, 0.0, 0.0, 0.0, 0.0],
-            Rule::Lion(l) => [lr, l.beta1, 1.0 - l.beta1, l.beta2, 1.0 - l.beta2, decoupled, 0.0, 0.0, 0.0],
+            Rule::Sgd(s) => first([lr, s.momentum, f64::from(u8::from(s.nesterov)), decay]),
+            Rule::Lion(l) => first([lr, l.beta1, 1.0 - l.beta1, l.beta2, 1.0 - l.beta2, decoupled]),
         }
     }
 
@@ -149,7 +149,18 @@ impl Rule {
 fn adam(a: Adam, lr: f64, shrink: f64, l2: f64, step: u64) -> Scalars {
     let t = step as f64;
     let (bias1, bias2) = (1.0 - a.beta1.powf(t), 1.0 - a.beta2.powf(t));
-    [a.beta1, 1.0 - a.beta1, a.beta2, 1.0 - a.beta2, a.eps, shrink, l2, lr / bias1, 1.0 / bias2.sqrt()]
+    let means = [a.beta1, 1.0 - a.beta1, a.beta2, 1.0 - a.beta2, a.eps, shrink, l2, lr / bias1, 1.0 / bias2.sqrt()];
+    let mut scalars = first(means);
+    // A mean without decay has no bias: any large number will do for the logarithm of 0.
+    scalars[9..].copy_from_slice(&[t, lr, a.beta1.ln().max(-1e30), a.beta2.ln().max(-1e30)]);
+    scalars
+}
+
+/// Fewer numbers, and zeros behind them.
+fn first<const N: usize>(numbers: [f64; N]) -> Scalars {
+    let mut scalars = [0.0; 13];
+    scalars[..N].copy_from_slice(&numbers);
+    scalars
 }
 
 /// Errs unless a setting is a finite number from 0 up.

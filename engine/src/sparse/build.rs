@@ -1,10 +1,12 @@
 //! Block indices from masks and from lists.
 
+use std::ops::Range;
+
 use super::{BlockIndex, BlockLayout, BlockLists, expect_lists, tensor, words};
 use crate::cpu::parallel::fill_rows;
 use crate::device::Kind;
 use crate::kernels::sparse as kernels;
-use crate::mask::words::Tile;
+use crate::mask::words::{Tile, Words};
 use crate::mask::{Mask, lower};
 use crate::{Device, Error, Result, Tensor};
 
@@ -17,7 +19,7 @@ impl BlockIndex {
     pub fn from_mask(mask: &Mask, layout: BlockLayout, device: &Device) -> Result<Self> {
         let op = "BlockIndex::from_mask";
         layout.check(op)?;
-        Self::from_kinds(op, &kinds(op, mask, layout, device)?, layout, mask.clone())
+        Self::from_kinds(op, &kinds(op, mask, false, layout, device)?, layout, mask.clone())
     }
 
     /// From lists of key blocks, by batch element, head and block of queries. `mask` hides pairs inside of listed blocks.
@@ -68,27 +70,16 @@ impl BlockIndex {
 
     fn checked(op: &'static str, lists: BlockLists, mask: &Mask, layout: BlockLayout, device: &Device) -> Result<Self> {
         layout.check(op)?;
-        let pairs = layout.pairs();
-        mask.check(op, pairs)?;
         let [rows, columns] = layout.blocks();
         lists.check(op, layout.matrices() * rows, columns)?;
-        let lowered = Mask::all().and(mask.clone()).lowered(op, pairs, &Device::cpu())?;
-        let seen = lower::words(op, lowered.as_ref(), pairs)?;
+        let kinds = kinds(op, mask, true, layout, device)?.to_vec::<u32>()?;
         for (row, blocks) in lists.rows().enumerate() {
-            let (matrix, row) = (row / rows, row % rows);
-            for (block, _) in blocks.filter(|&(_, full)| full) {
-                let [queries, keys] = layout.ranges(row, block);
-                let (batch, head) = (matrix / layout.heads, matrix % layout.heads);
-                if seen.tile(batch, head, &queries, &keys) == Tile::Full {
-                    continue;
-                }
-                // The test of tiles may say partial of a full one.
-                let mut pairs = vec![true; keys.len()];
-                queries.clone().for_each(|i| seen.hide(batch, head, i, &keys, &mut pairs, false));
-                if !pairs.iter().all(|&seen| seen) {
-                    let message = format!("block {row}, {block} is listed as full, but the mask hides pairs of it");
-                    return Err(Error::argument(op, message));
-                }
+            if let Some((block, _)) =
+                blocks.into_iter().find(|&(block, full)| full && kinds[row * columns + block] != 2)
+            {
+                let message =
+                    format!("block {}, {block} is listed as full, but the mask hides pairs of it", row % rows);
+                return Err(Error::argument(op, message));
             }
         }
         Self::from_host(lists, layout, mask.clone(), device)
@@ -117,23 +108,44 @@ impl BlockIndex {
     }
 }
 
-/// What the mask makes of each block of a layout that was checked: [matrices, query blocks, key blocks] u32, 0 hidden, 1 partial, 2 full.
-pub(super) fn kinds(op: &'static str, mask: &Mask, layout: BlockLayout, device: &Device) -> Result<Tensor> {
+/// What the mask makes of each block of a layout that was checked: [matrices, query blocks, key blocks] u32, 0 hidden, 1 partial, 2 full. With `each`,
+/// and for a function of the user, pairs are looked at where the test of tiles cannot tell.
+pub(super) fn kinds(op: &'static str, mask: &Mask, each: bool, layout: BlockLayout, device: &Device) -> Result<Tensor> {
+    let each = each || mask.code().is_some();
     let pairs = layout.pairs();
     mask.check(op, pairs)?;
     // A mask of its own, so that this one is not prepared for a batch of another size.
     let lowered = Mask::all().and(mask.clone()).lowered(op, pairs, device)?;
     if let Kind::Gpu(_) = device.kind() {
-        return kernels::kinds(op, lowered.as_ref(), layout, device);
+        return kernels::kinds(op, lowered.as_ref(), mask.code(), each, layout, device);
     }
-    let seen = lower::words(op, lowered.as_ref(), pairs)?;
+    let seen = lower::words(op, lowered.as_ref(), mask.code(), pairs)?;
     let [rows, columns] = layout.blocks();
     let kinds = fill_rows(layout.matrices() * rows, columns, |row, kinds: &mut [u32]| {
         let (matrix, row) = (row / rows, row % rows);
         for (block, kind) in kinds.iter_mut().enumerate() {
             let [queries, keys] = layout.ranges(row, block);
-            *kind = seen.tile(matrix / layout.heads, matrix % layout.heads, &queries, &keys) as u32;
+            *kind = exact(seen, each, matrix / layout.heads, matrix % layout.heads, &queries, &keys) as u32;
         }
     });
     Tensor::from_vec(kinds, &[layout.matrices(), rows, columns], device)
+}
+
+/// What a block is: by the test of tiles, which may say partial of a full or an empty one, or looking at each pair where it cannot tell.
+fn exact(seen: Words, each: bool, batch: usize, head: usize, queries: &Range<usize>, keys: &Range<usize>) -> Tile {
+    let tile = seen.tile(batch, head, queries, keys);
+    if tile != Tile::Partial || !each {
+        return tile;
+    }
+    let mut count = 0;
+    for i in queries.clone() {
+        let mut row = vec![true; keys.len()];
+        seen.hide(batch, head, i, keys, &mut row, false);
+        count += row.into_iter().filter(|&seen| seen).count();
+    }
+    match count {
+        0 => Tile::Empty,
+        all if all == queries.len() * keys.len() => Tile::Full,
+        _ => Tile::Partial,
+    }
 }

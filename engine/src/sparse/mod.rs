@@ -1,6 +1,7 @@
 //! Sparse attention's lists: which blocks of keys a block of queries attends to.
 
 mod build;
+pub(crate) mod keys;
 mod lists;
 mod scores;
 pub(crate) mod words;
@@ -11,7 +12,9 @@ use std::sync::{Arc, OnceLock};
 use crate::mask::{Mask, Pairs};
 use crate::{DType, Device, Error, Result, Tensor};
 
+pub use keys::KeyIndex;
 pub use lists::BlockLists;
+use words::LISTS;
 
 /// The sizes of a block index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +102,78 @@ struct Lowered {
     words: Tensor,
 }
 
+impl Lowered {
+    /// The words that `cache` has for this mask, these pairs and this device, or new ones. A cache holds the first.
+    fn of(
+        cache: &OnceLock<Lowered>,
+        mask: &Mask,
+        pairs: Pairs,
+        device: &Device,
+        make: impl FnOnce() -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let fits = |known: &&Lowered| known.mask.same(mask) && known.pairs == pairs && known.device.same(device);
+        if let Some(known) = cache.get().filter(fits) {
+            return Ok(known.words.clone());
+        }
+        let words = make()?;
+        let _ = cache.set(Lowered { mask: mask.clone(), pairs, device: device.clone(), words: words.clone() });
+        Ok(words)
+    }
+}
+
+/// What [`Tensor::sparse_attention`] goes over.
+#[derive(Clone, Copy, Debug)]
+pub enum SparseIndex<'a> {
+    /// Blocks of queries and keys.
+    Blocks(&'a BlockIndex),
+    /// A list of keys for each query.
+    Keys(&'a KeyIndex),
+}
+
+impl<'a> From<&'a BlockIndex> for SparseIndex<'a> {
+    fn from(index: &'a BlockIndex) -> Self {
+        SparseIndex::Blocks(index)
+    }
+}
+
+impl<'a> From<&'a KeyIndex> for SparseIndex<'a> {
+    fn from(index: &'a KeyIndex) -> Self {
+        SparseIndex::Keys(index)
+    }
+}
+
+impl SparseIndex<'_> {
+    /// Errs if the index is not one for these pairs, or its mask and the other do not fit.
+    pub(crate) fn check(self, op: &'static str, outer: &Mask, pairs: Pairs, key_heads: usize) -> Result<()> {
+        match self {
+            SparseIndex::Blocks(index) => index.check(op, outer, pairs, key_heads),
+            SparseIndex::Keys(index) => index.check(op, pairs, key_heads),
+        }
+    }
+
+    pub(crate) fn lowered(self, op: &'static str, mask: &Mask, pairs: Pairs, device: &Device) -> Result<Tensor> {
+        match self {
+            SparseIndex::Blocks(index) => index.lowered(op, mask, pairs, device),
+            SparseIndex::Keys(index) => index.lowered(op, mask, pairs, device),
+        }
+    }
+
+    pub(crate) fn to_mask(self, heads: usize) -> Result<Mask> {
+        match self {
+            SparseIndex::Blocks(index) => index.to_mask(heads),
+            SparseIndex::Keys(index) => Ok(Mask::keys(index)),
+        }
+    }
+
+    /// The index's own mask.
+    pub(crate) fn mask(&self) -> Option<&Mask> {
+        match self {
+            SparseIndex::Blocks(index) => Some(&index.mask),
+            SparseIndex::Keys(_) => None,
+        }
+    }
+}
+
 impl BlockIndex {
     fn of(layout: BlockLayout, by_query: Tensor, by_key: Tensor, mask: Mask) -> Self {
         BlockIndex { layout, by_query, by_key, mask, lowered: Arc::default() }
@@ -148,7 +223,7 @@ impl BlockIndex {
     pub fn to_mask(&self, heads: usize) -> Result<Mask> {
         let op = "BlockIndex::to_mask";
         let layout = self.layout;
-        check_heads(op, layout, layout.batch, heads)?;
+        check_heads(op, [layout.batch, layout.heads], layout.batch, heads)?;
         let [rows, columns] = layout.blocks();
         let mut seen = vec![false; layout.matrices() * rows * columns];
         let lists = self.by_query()?;
@@ -180,45 +255,43 @@ impl BlockIndex {
 
     /// The words of the index and one more mask on a device; the terms must fit.
     pub(crate) fn lowered(&self, op: &'static str, mask: &Mask, pairs: Pairs, device: &Device) -> Result<Tensor> {
-        let fits =
-            |lowered: &&Lowered| lowered.mask.same(mask) && lowered.pairs == pairs && lowered.device.same(device);
-        if let Some(lowered) = self.lowered.get().filter(fits) {
-            return Ok(lowered.words.clone());
-        }
-        let words = mask.clone().and(self.mask.clone()).with_lists(op, self, mask.is_all(), pairs, device)?;
-        let _ = self.lowered.set(Lowered { mask: mask.clone(), pairs, device: device.clone(), words: words.clone() });
-        Ok(words)
+        Lowered::of(&self.lowered, mask, pairs, device, || {
+            let BlockLayout { batch, heads, query_block, key_block, .. } = self.layout;
+            let [batch, heads, query_block, key_block] = [batch, heads, query_block, key_block].map(|n| n as u32);
+            let header = [LISTS, 0, 0, batch, heads, query_block, key_block, mask.is_all().into()];
+            let (by_query, by_key) = (self.by_query.to_device(device)?, self.by_key.to_device(device)?);
+            let terms = mask.clone().and(self.mask.clone());
+            terms.with_lists(op, header, &[(1, by_query), (2, by_key)], pairs, device)
+        })
     }
 
-    /// Both lists on a device.
-    pub(crate) fn lists(&self, device: &Device) -> Result<[Tensor; 2]> {
-        Ok([self.by_query.to_device(device)?, self.by_key.to_device(device)?])
-    }
-
-    /// Errs if the index is not one for these pairs.
-    pub(crate) fn check(&self, op: &'static str, pairs: Pairs, key_heads: usize) -> Result<()> {
+    /// Errs if the index is not one for these pairs, or its mask and the other do not fit.
+    pub(crate) fn check(&self, op: &'static str, outer: &Mask, pairs: Pairs, key_heads: usize) -> Result<()> {
         let layout = self.layout;
         if (layout.queries, layout.keys) != (pairs.queries, pairs.keys) {
             let of = format!("{} queries and {} keys", layout.queries, layout.keys);
             let message = format!("a block index of {of} for {} queries and {} keys", pairs.queries, pairs.keys);
             return Err(Error::shape(op, message));
         }
-        if layout.heads != 1 && layout.heads != pairs.heads && layout.heads != key_heads {
-            let (heads, all) = (layout.heads, pairs.heads);
-            let message = format!("a block index of {heads} heads for {all} query heads and {key_heads} key heads");
-            return Err(Error::shape(op, message));
-        }
-        check_heads(op, layout, pairs.batch, pairs.heads)?;
-        self.mask.check(op, pairs)
+        check_key_heads(op, [layout.batch, layout.heads], pairs, key_heads)?;
+        self.mask.clone().and(outer.clone()).check(op, pairs)
     }
 }
 
-fn check_heads(op: &'static str, layout: BlockLayout, batch: usize, heads: usize) -> Result<()> {
-    if (layout.batch == 1 || layout.batch == batch) && heads.is_multiple_of(layout.heads) {
+/// Errs if an index of so many batch elements and heads is not one for these pairs.
+fn check_key_heads(op: &'static str, [batch, heads]: [usize; 2], pairs: Pairs, key_heads: usize) -> Result<()> {
+    if heads != 1 && heads != pairs.heads && heads != key_heads {
+        let message = format!("an index of {heads} heads for {} query heads and {key_heads} key heads", pairs.heads);
+        return Err(Error::shape(op, message));
+    }
+    check_heads(op, [batch, heads], pairs.batch, pairs.heads)
+}
+
+fn check_heads(op: &'static str, [b, h]: [usize; 2], batch: usize, heads: usize) -> Result<()> {
+    if (b == 1 || b == batch) && heads.is_multiple_of(h) {
         return Ok(());
     }
-    let (b, h) = (layout.batch, layout.heads);
-    Err(Error::shape(op, format!("a block index of batch {b} and {h} heads for a batch of {batch} and {heads} heads")))
+    Err(Error::shape(op, format!("an index of batch {b} and {h} heads for a batch of {batch} and {heads} heads")))
 }
 
 /// u32 words as a tensor.

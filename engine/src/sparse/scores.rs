@@ -30,7 +30,7 @@ impl BlockIndex {
         if k == 0 {
             return Err(Error::argument(op, "the best 0 blocks of each row, expected at least one"));
         }
-        let possible = kinds(op, mask, layout, scores.device())?.reshape(&shape.map(|n| n as isize))?;
+        let possible = kinds(op, mask, false, layout, scores.device())?.reshape(&shape.map(|n| n as isize))?;
         let hidden = possible.eq(&possible.zeros_like()?)?;
         // First what is forced, then the others by score; what is hidden is last, and left out below.
         let mut order = scores.detach();

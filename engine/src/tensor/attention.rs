@@ -2,7 +2,7 @@
 
 use crate::ops::attention::{AttentionOptions, attention, reference, sparse_attention};
 use crate::ops::{decode, rotary};
-use crate::{BlockIndex, KvCache, PagedCache, Result, Sequence, Tensor};
+use crate::{KvCache, PagedCache, Result, Sequence, SparseIndex, Tensor};
 
 impl Tensor {
     /// Scaled dot-product attention: `softmax(self key^T * scale) value`, with the masks and biases of `options`.
@@ -51,19 +51,20 @@ impl Tensor {
         decode::paged(self, cache, sequences, options)
     }
 
-    /// [`Tensor::attention`] within the blocks that `index` lists, and under `options.mask`: time and memory go with the blocks that are listed,
-    /// in both directions. [`reference::sparse_attention`](crate::reference::sparse_attention) is the same as a composition.
+    /// [`Tensor::attention`] within what `index` lists, and under `options.mask`: time and memory go with what is listed, in both
+    /// directions. `index` is a [`BlockIndex`](crate::BlockIndex), for whole tiles of queries and keys, or a [`KeyIndex`](crate::KeyIndex), a list of
+    /// keys for each query. [`reference::sparse_attention`](crate::reference::sparse_attention) is the same as a composition.
     ///
     /// # Errors
     /// As [`Tensor::attention`], and if the index is for other sizes.
-    pub fn sparse_attention(
+    pub fn sparse_attention<'a>(
         &self,
         key: &Tensor,
         value: &Tensor,
-        index: &BlockIndex,
+        index: impl Into<SparseIndex<'a>>,
         options: &AttentionOptions,
     ) -> Result<Tensor> {
-        sparse_attention(self, key, value, index, options)
+        sparse_attention(self, key, value, index.into(), options)
     }
 
     /// The weights [batch, heads, queries, keys] that [`Tensor::attention`] gives the values, for probes: all of them in memory.

@@ -31,4 +31,13 @@ impl Tensor {
     pub fn topk(&self, k: usize, dim: isize, largest: bool) -> Result<(Tensor, Tensor)> {
         sort::topk(self, k, dim, largest)
     }
+
+    /// Where the `k` largest or smallest of the last dimension stand, u32 in ascending order: lists of keys for sparse attention. Of equal
+    /// elements the one with the lower index is taken. On GPUs by radix select, in time that grows with the length and not with `k`.
+    ///
+    /// # Errors
+    /// As [`Tensor::topk`].
+    pub fn topk_places(&self, k: usize, largest: bool) -> Result<Tensor> {
+        sort::topk_places(self, k, largest)
+    }
 }

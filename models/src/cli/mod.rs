@@ -2,7 +2,12 @@
 
 pub mod args;
 mod devices;
+mod embed;
 mod fill_mask;
+mod finetune;
+mod generate;
+mod inspect;
+mod score;
 mod systems;
 mod train;
 
@@ -26,6 +31,11 @@ struct Cli {
 enum Command {
     Train(args::TrainArgs),
     FillMask(args::FillMaskArgs),
+    Generate(generate::GenerateArgs),
+    Inspect(inspect::InspectArgs),
+    Score(score::ScoreArgs),
+    Embed(embed::EmbedArgs),
+    Finetune(finetune::FinetuneArgs),
     Devices(args::DevicesArgs),
     Systems(args::SystemsArgs),
 }
@@ -44,6 +54,11 @@ pub fn main() -> ExitCode {
         None => train::run(&TrainArgs::default()),
         Some(Command::Train(args)) => train::run(&args),
         Some(Command::FillMask(args)) => fill_mask::run(&args),
+        Some(Command::Generate(args)) => generate::run(&args),
+        Some(Command::Inspect(args)) => inspect::run(&args),
+        Some(Command::Score(args)) => score::run(&args),
+        Some(Command::Embed(args)) => embed::run(&args),
+        Some(Command::Finetune(args)) => finetune::run(&args),
         Some(Command::Devices(args)) => devices::run(&args),
         Some(Command::Systems(args)) => systems::run(&args),
     };

@@ -1,6 +1,9 @@
 //! What goes into a model: text and its word pieces.
 
+pub mod codec;
 pub mod corpus;
+pub mod embeddings;
+pub mod patches;
 mod segments;
 pub mod synthetic;
 pub mod tokenizer;

@@ -99,6 +99,11 @@ impl Tokenizer {
         self.inner.to_string(true).map_err(text_error)
     }
 
+    /// What it is made of.
+    pub(super) fn inner(&self) -> &tokenizers::Tokenizer {
+        &self.inner
+    }
+
     /// Number of token ids.
     pub fn vocab_size(&self) -> usize {
         // Ids may have gaps in files of others: a table indexed by id needs room up to the largest.

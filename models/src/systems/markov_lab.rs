@@ -1,6 +1,7 @@
 //! Masked language models on SYN-MARKOV, where the lowest possible loss is known: the bench on which systems that change
 //! what is masked are checked.
 
+use serde_json::json;
 use wgrad::optim::{Adam, Decay, Group, Optimizer, Rule, Schedule};
 use wgrad::rng::Philox;
 use wgrad::{DType, Device};
@@ -9,7 +10,7 @@ use crate::corrupt::mlm::{Mlm, Row};
 use crate::data::Batch;
 use crate::front::synthetic::MarkovChain;
 use crate::train::{Targets, score, small_positions, small_range};
-use crate::zoo::bert::{BertConfig, BertForMaskedLm};
+use crate::zoo::{Config, TextModel, Transformer, bert};
 use crate::{Result, corrupt};
 
 /// Symbols of the chain; `[MASK]` and padding follow them in the vocabulary.
@@ -26,7 +27,7 @@ const MEASURED: u64 = 16;
 /// A chain and the model that learns it.
 pub struct MarkovLab {
     chain: MarkovChain,
-    model: BertForMaskedLm,
+    model: Transformer,
     device: Device,
     seed: u64,
 }
@@ -38,23 +39,20 @@ impl MarkovLab {
     /// If memory is exhausted.
     pub fn new(seed: u64, device: &Device) -> Result<Self> {
         device.set_seed(seed);
-        let config = BertConfig {
-            vocab_size: SYMBOLS + 2,
-            hidden_size: HIDDEN,
-            layers: 2,
-            heads: 4,
-            intermediate_size: 4 * HIDDEN,
-            activation: "gelu".into(),
-            max_positions: LENGTH,
-            type_vocab_size: 1,
-            norm_eps: 1e-12,
-            dropout: 0.0,
-            attention_dropout: 0.0,
-            initializer_range: small_range(HIDDEN),
-            pad_id: SYMBOLS + 1,
-            tied: true,
-        };
-        let model = BertForMaskedLm::new(&config, DType::F32, device)?;
+        let config = Config::new(json!({
+            "vocab_size": SYMBOLS + 2,
+            "hidden_size": HIDDEN,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "intermediate_size": 4 * HIDDEN,
+            "max_position_embeddings": LENGTH,
+            "type_vocab_size": 1,
+            "hidden_dropout_prob": 0.0,
+            "attention_probs_dropout_prob": 0.0,
+            "initializer_range": small_range(HIDDEN),
+            "pad_token_id": SYMBOLS + 1,
+        }))?;
+        let model = bert::new(&config, DType::F32, device)?;
         model.start_positions(small_positions(HIDDEN, LENGTH))?;
         Ok(MarkovLab { chain: MarkovChain::new(SYMBOLS, seed)?, model, device: device.clone(), seed })
     }
@@ -79,7 +77,7 @@ impl MarkovLab {
         for step in 0..steps {
             let targets = Targets::new(&self.batch(policy, step, 1)?.0, &self.device)?;
             rates.push(targets.count as f64 / (ROWS * LENGTH) as f64);
-            let loss = BertForMaskedLm::loss(&targets.logits(&self.model)?, &targets.labels)?;
+            let loss = self.model.loss(&targets.logits(&self.model)?, &targets.labels, None)?;
             optimizer.set_learning_rate(schedule.at(step))?;
             optimizer.step(&loss.backward()?)?;
         }

@@ -5,7 +5,8 @@ use wgrad::{CrossEntropy, DType, Device, Reduction, Tensor, no_grad};
 use crate::Result;
 use crate::corrupt::mlm::IGNORE;
 use crate::data::Batch;
-use crate::zoo::bert::{BertForMaskedLm, BertInput};
+use crate::front::embeddings::TextInput;
+use crate::zoo::TextModel;
 
 /// The masked positions of a batch, the only ones that the head has to look at.
 pub struct Targets {
@@ -53,9 +54,9 @@ impl Targets {
     ///
     /// # Errors
     /// If an id is outside the vocabulary or the rows are too long for the model.
-    pub fn logits(&self, model: &BertForMaskedLm) -> Result<Tensor> {
-        let input = BertInput { ids: &self.ids, real: self.real.as_ref(), types: None };
-        let hidden = model.encode(input)?.flatten(0, 1)?;
+    pub fn logits(&self, model: &dyn TextModel) -> Result<Tensor> {
+        let input = TextInput { real: self.real.as_ref(), ..TextInput::new(&self.ids) };
+        let hidden = model.encode(&input)?.flatten(0, 1)?;
         Ok(model.logits(&hidden.index_select(0, &self.positions)?)?.cast(DType::F32)?)
     }
 
@@ -82,7 +83,7 @@ pub struct Score {
 ///
 /// # Errors
 /// If a batch does not fit the model.
-pub fn score(model: &BertForMaskedLm, batches: &[Batch], device: &Device) -> Result<Score> {
+pub fn score(model: &dyn TextModel, batches: &[Batch], device: &Device) -> Result<Score> {
     let options =
         CrossEntropy { ignore_index: Some(i64::from(IGNORE)), reduction: Reduction::Sum, ..CrossEntropy::default() };
     let (mut loss, mut hits, mut count) = (0.0, 0.0, 0);

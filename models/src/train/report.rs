@@ -4,14 +4,16 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde_json::json;
+use wgrad::Device;
 use wgrad::nn::Module;
 use wgrad::rng::Philox;
-use wgrad::{Device, io};
 
 use super::run::Finished;
 use super::settings::write_json;
 use crate::fill_mask::MaskFiller;
+use crate::front::codec::Codec;
 use crate::front::tokenizer::Tokenizer;
+use crate::zoo::{self, Model, TextModel};
 use crate::{Result, fsx};
 
 /// Steps that first and last losses are means of.
@@ -80,13 +82,10 @@ impl Summary {
 /// # Errors
 /// If a file cannot be written.
 pub fn write(run: &Finished, summary: &Summary, folder: &Path) -> Result<()> {
-    write_json(&folder.join("config.json"), &run.model.config().to_json())?;
-    let tensors: Vec<_> =
-        run.model.named_parameters().into_iter().map(|(name, param)| (name, param.tensor().detach())).collect();
-    io::save(folder.join("model.safetensors"), &tensors)?;
+    zoo::save(&run.model, &run.model.about().config.json(), folder)?;
     let tokenizer_config = json!({
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": run.model.config().max_positions,
+        "model_max_length": run.model.about().longest,
         "pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]",
     });
     write_json(&folder.join("tokenizer_config.json"), &tokenizer_config)?;
@@ -104,10 +103,10 @@ pub fn write(run: &Finished, summary: &Summary, folder: &Path) -> Result<()> {
 pub fn describe(run: Finished, summary: &Summary, folder: &Path, seed: u64, device: &Device) -> Result<String> {
     let Finished { model, text, profile, .. } = run;
     let unigrams = text.train.unigrams(1);
-    let longest = model.config().max_positions;
+    let longest = model.about().longest.unwrap_or(usize::MAX);
     let tokenizer = text.tokenizer.clone();
     let guess = unigrams.first().and_then(|&(id, _)| tokenizer.token(id)).unwrap_or_default();
-    let filler = MaskFiller::new(model, text.tokenizer, device)?;
+    let filler = MaskFiller::new(Model::Transformer(model), Codec::from(&tokenizer), device)?;
     let mut out = format!(
         "\n{} steps in {:.0} s, {:.0} tokens/s on {}\nloss {:.3} -> {:.3}\nmasked accuracy on held-out text: {:.1} % \
          (always guessing \"{guess}\": {:.1} %)\n",

@@ -17,7 +17,7 @@ use crate::corrupt::mlm::Mlm;
 use crate::corrupt::schedule::Rate;
 use crate::data::{Batch, Loader, Position};
 use crate::progress::{Limit, Progress, Reading};
-use crate::zoo::bert::BertForMaskedLm;
+use crate::zoo::{TextModel, Transformer, bert};
 use crate::{Error, Result};
 
 /// Folder of the checkpoints in that of a run.
@@ -37,7 +37,7 @@ const MAX_NORM: f64 = 1.0;
 /// A run that is over.
 pub struct Finished {
     /// The trained model.
-    pub model: BertForMaskedLm,
+    pub model: Transformer,
     /// The text it saw and its tokenizer.
     pub text: Text,
     /// Measurements along the way.
@@ -75,15 +75,15 @@ pub fn run(
     let special = text.tokenizer.special();
     device.set_seed(settings.seed);
     let precision = settings.precision()?;
-    let config = settings.model(text.tokenizer.vocab_size(), special.pad);
-    let model = BertForMaskedLm::new(&config, precision.dtype(), device)?;
+    let config = settings.model(text.tokenizer.vocab_size(), special.pad)?;
+    let model = bert::new(&config, precision.dtype(), device)?;
     model.start_positions(small_positions(settings.hidden, settings.length))?;
     let rule = Rule::AdamW(Adam { beta1: 0.9, beta2: 0.98, eps: 1e-6, weight_decay: 0.01 });
     let mut optimizer = Optimizer::new(rule, settings.lr, Group::of(&model))?.with_max_norm(MAX_NORM)?;
     let mut scaler = precision.scaler();
-    let bert = Mlm::bert(special.mask, text.tokenizer.vocab_size());
-    let mlm = Mlm { rate: Rate::Constant(TRAIN_RATE), ..bert.clone() };
-    let held_out = text.held_out.fixed_batches(&bert, settings.batch, HELD_OUT_ROWS, settings.seed)?;
+    let full = Mlm::bert(special.mask, text.tokenizer.vocab_size());
+    let mlm = Mlm { rate: Rate::Constant(TRAIN_RATE), ..full.clone() };
+    let held_out = text.held_out.fixed_batches(&full, settings.batch, HELD_OUT_ROWS, settings.seed)?;
 
     let checkpoints = folder.join(CHECKPOINTS);
     let mut state = State::default();
@@ -134,7 +134,7 @@ pub fn run(
         if save {
             let now = score(&model, &held_out, device)?;
             state.history.held_out.push(Point { step: state.step, loss: now.loss, accuracy: now.accuracy });
-            state.stand_at(loader.position(), scaler.as_ref());
+            state.stand_at(loader.position(), scaler.as_ref())?;
             save_checkpoint(&checkpoints, &model, &optimizer, &state)?;
             saved = Some(state.step);
         }
@@ -148,7 +148,7 @@ pub fn run(
         state.history.held_out.push(Point { step: state.step, loss, accuracy });
     }
     if saved != Some(state.step) {
-        state.stand_at(loader.position(), scaler.as_ref());
+        state.stand_at(loader.position(), scaler.as_ref())?;
         save_checkpoint(&checkpoints, &model, &optimizer, &state)?;
     }
     let commonest = text.train.unigrams(1).first().map_or(special.unk, |&(id, _)| id);
@@ -188,7 +188,7 @@ impl Pending {
 
 /// One training step: forward, backward, update.
 fn step(
-    model: &BertForMaskedLm,
+    model: &Transformer,
     optimizer: &mut Optimizer,
     scaler: Option<&mut LossScaler>,
     batch: &Batch,
@@ -197,7 +197,7 @@ fn step(
 ) -> Result<()> {
     let targets = Targets::new(batch, device)?;
     let logits = targets.logits(model)?;
-    let loss = BertForMaskedLm::loss(&logits, &targets.labels)?;
+    let loss = model.loss(&logits, &targets.labels, None)?;
     let hits = targets.hits(&logits)?;
     drop(logits);
     match scaler {
@@ -261,9 +261,10 @@ struct State {
 }
 
 impl State {
-    fn stand_at(&mut self, position: Position, scaler: Option<&LossScaler>) {
+    fn stand_at(&mut self, position: Position, scaler: Option<&LossScaler>) -> Result<()> {
         self.position = position;
-        self.scaler = scaler.map(LossScaler::state);
+        self.scaler = scaler.map(LossScaler::state).transpose()?;
+        Ok(())
     }
 
     fn read(checkpoint: &Checkpoint) -> Result<Self> {
@@ -272,7 +273,7 @@ impl State {
     }
 }
 
-fn save_checkpoint(folder: &Path, model: &BertForMaskedLm, optimizer: &Optimizer, state: &State) -> Result<PathBuf> {
+fn save_checkpoint(folder: &Path, model: &Transformer, optimizer: &Optimizer, state: &State) -> Result<PathBuf> {
     let extra = serde_json::to_value(state).map_err(|e| Error::file(folder, e))?;
     let snapshot = Snapshot { step: state.step, module: model, optimizer, extra, files: &[] };
     Ok(snapshot.save(folder, 2)?)
@@ -283,7 +284,7 @@ fn reading(state: &State, tokens_per_s: f64) -> Reading {
     Reading { step: state.step, loss: last.loss, accuracy: last.accuracy, tokens_per_s }
 }
 
-fn describe(model: &BertForMaskedLm, text: &Text, settings: &Settings) {
+fn describe(model: &Transformer, text: &Text, settings: &Settings) {
     let parameters = model.parameter_count() as f64 / 1e6;
     let limit = match (settings.steps, settings.seconds) {
         (Some(steps), None) => format!("{steps} steps"),

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use wgrad::nn::Init;
 use wgrad::nn::Precision;
 
-use crate::zoo::bert::BertConfig;
+use crate::zoo::Config;
 use crate::{Error, Result, fsx};
 
 /// File of the settings in the folder of a run.
@@ -77,24 +78,30 @@ impl Settings {
     }
 
     /// The model of this run, for a vocabulary of `vocab_size` pieces.
-    pub fn model(&self, vocab_size: usize, pad_id: u32) -> BertConfig {
-        BertConfig {
-            vocab_size,
-            hidden_size: self.hidden,
-            layers: self.layers,
-            heads: self.heads,
-            intermediate_size: 4 * self.hidden,
-            activation: "gelu".into(),
-            max_positions: self.length,
-            type_vocab_size: 2,
-            norm_eps: 1e-12,
+    ///
+    /// # Errors
+    /// Never: the configuration is an object.
+    pub fn model(&self, vocab_size: usize, pad_id: u32) -> Result<Config> {
+        Config::new(json!({
+            "architectures": ["BertForMaskedLM"],
+            "model_type": "bert",
+            "vocab_size": vocab_size,
+            "hidden_size": self.hidden,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "intermediate_size": 4 * self.hidden,
+            "hidden_act": "gelu",
+            "max_position_embeddings": self.length,
+            "type_vocab_size": 2,
+            "layer_norm_eps": 1e-12,
             // A run sees its text about once: nothing to regularise.
-            dropout: 0.0,
-            attention_dropout: 0.0,
-            initializer_range: small_range(self.hidden),
-            pad_id: pad_id as usize,
-            tied: true,
-        }
+            "hidden_dropout_prob": 0.0,
+            "attention_probs_dropout_prob": 0.0,
+            "initializer_range": small_range(self.hidden),
+            "pad_token_id": pad_id,
+            "tie_word_embeddings": true,
+            "torch_dtype": "float32",
+        }))
     }
 }
 

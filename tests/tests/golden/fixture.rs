@@ -17,8 +17,13 @@ pub type Fallible<T> = Result<T, Box<dyn Error>>;
 pub fn folder() -> PathBuf {
     match std::env::var_os("WGRAD_GOLDEN") {
         Some(folder) => folder.into(),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures"),
+        None => own_folder(),
     }
+}
+
+/// The fixtures of the repository.
+pub fn own_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
 /// `ops.json`.

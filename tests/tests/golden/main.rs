@@ -5,9 +5,9 @@
 
 mod args;
 mod attention;
-mod bert;
 mod elementwise;
 mod fixture;
+mod images;
 mod index;
 mod loss;
 mod matmul;
@@ -17,7 +17,9 @@ mod ops;
 mod optim;
 mod reduce;
 mod report;
+mod text;
 mod view;
+mod zoo;
 
 use wgrad::Device;
 use wgrad_tests::{gpu, portable_gpu};

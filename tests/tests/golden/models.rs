@@ -9,10 +9,10 @@ use wgrad::{Device, Tensor};
 use wgrad_tests::compare;
 
 use crate::args::Unsupported;
-use crate::bert;
 use crate::fixture::{Entry, Fallible, ModelCase, Store, Tensors, folder};
 use crate::ops::same;
 use crate::report::{Report, selected};
+use crate::{images, text};
 
 /// What a model gave.
 pub struct Answer {
@@ -30,10 +30,39 @@ type Model = fn(&Path, &Inputs, &Device) -> Fallible<Answer>;
 
 fn find(class: &str) -> Option<Model> {
     let model: Model = match class {
-        "BertForMaskedLM" => bert::masked_lm,
+        "BertForMaskedLM"
+        | "DebertaV2ForMaskedLM"
+        | "DogeForCausalLM"
+        | "ElectraForMaskedLM"
+        | "ElectraForPreTraining"
+        | "FalconForCausalLM"
+        | "GPT2LMHeadModel"
+        | "GPTNeoXForCausalLM"
+        | "Gemma2ForCausalLM"
+        | "Glm4ForCausalLM"
+        | "LlamaForCausalLM"
+        | "MPNetForMaskedLM"
+        | "ModernBertForMaskedLM"
+        | "OPTForCausalLM"
+        | "Olmo2ForCausalLM"
+        | "RobertaForMaskedLM"
+        | "FunnelForMaskedLM" => text::language_model,
+        "CLIPModel" => images::clip,
+        "LxmertForPreTraining" => images::lxmert,
+        "ViTForImageClassification" => images::vit,
+        "ViTMAEForPreTraining" => images::vit_mae,
+        "T5ForConditionalGeneration" => text::seq2seq,
+        "XLNetLMHeadModel" => text::xlnet,
         _ => return None,
     };
     Some(model)
+}
+
+/// Whether the model of a folder can be loaded.
+pub fn is_known(path: &Path) -> bool {
+    let case = fs::read_to_string(path.join("case.json")).unwrap_or_default();
+    let case: Option<ModelCase> = serde_json::from_str(&case).ok();
+    case.is_some_and(|case| find(&case.class).is_some())
 }
 
 /// Runs every model on a device.

@@ -7,7 +7,7 @@ use half::{bf16, f16};
 use serde_json::json;
 use wgrad::autograd::backward;
 use wgrad::io::{Checkpoint, Snapshot, Weights, save, to_bytes, write_atomic};
-use wgrad::nn::{Module, Param, Visitor};
+use wgrad::nn::{Build, Embedding, Linear, Module, Param, Visitor};
 use wgrad::optim::{Adam, Group, Lion, Optimizer, Rule};
 use wgrad::{DType, Device, Tensor};
 use wgrad_tests::{Random, assert_equal, each_device, expect_error};
@@ -355,4 +355,44 @@ fn a_checkpoint_of_something_else_is_refused() {
     let other = vec![("elsewhere".to_string(), model.bias.clone())];
     let mut other = Optimizer::new(Rule::AdamW(Adam::default()), 0.1, vec![Group::new(other)]).unwrap();
     expect_error(checkpoint.restore(&model, &mut other), &["no steps of parameter `elsewhere`"]);
+}
+
+#[test]
+fn tensors_are_read_under_other_names() {
+    let open = || {
+        let toy = toy(3, DType::F16, &Device::cpu());
+        let tensors: Vec<(String, Tensor)> =
+            toy.named_parameters().into_iter().map(|(name, p)| (format!("old.{name}"), p.tensor())).collect();
+        (toy, Weights::from_bytes("toy.safetensors", to_bytes(&tensors).unwrap()).unwrap())
+    };
+    let (toy, weights) = open();
+    assert_eq!(weights.stored("old.table.weight").unwrap(), ("F16".to_string(), 30));
+    expect_error(weights.stored("table.weight"), &["toy.safetensors", "table.weight"]);
+    let renamed = weights.renamed(|name| name.strip_prefix("old.").map(str::to_string)).unwrap();
+    let fresh = self::toy(4, DType::F16, &Device::cpu());
+    fresh.load(&renamed).unwrap();
+    assert_eq!(values(&fresh), values(&toy));
+    // Without a name a tensor is not there, and one name cannot stand for two.
+    let fewer = open().1.renamed(|name| (name != "old.head.bias").then(|| name.to_string())).unwrap();
+    assert_eq!(fewer.names().collect::<Vec<_>>(), ["old.head.gain", "old.table.weight"]);
+    let error = open().1.renamed(|_| Some("one".into())).map(drop);
+    expect_error(error, &["old.head.bias", "old.head.gain", "`one`"]);
+}
+
+#[test]
+fn blank_parameters_take_no_memory_until_they_are_loaded() {
+    each_device(|device| {
+        let build = Build::new(device).blank().unwrap();
+        // Terabytes.
+        let wide = Linear::new(1 << 20, 1 << 20, true, &build).unwrap();
+        let table = Embedding::new(1 << 30, 1 << 10, Some(3), &build).unwrap();
+        assert_eq!(wide.parameter_count() + table.parameter_count(), (1 << 40) + (1 << 20) + (1 << 40));
+        let small = Linear::new(2, 3, true, &build).unwrap();
+        let cpu = Device::cpu();
+        let tensors = [("weight", [3, 2].as_slice()), ("bias", &[3])]
+            .map(|(name, shape)| (name.to_string(), Tensor::ones(shape, DType::F32, &cpu).unwrap()));
+        small.load(&Weights::from_bytes("small", to_bytes(&tensors).unwrap()).unwrap()).unwrap();
+        let x = Tensor::ones(&[1, 2], DType::F32, device).unwrap();
+        assert_eq!(small.forward(&x).unwrap().to_f64_vec().unwrap(), [3.0; 3]);
+    });
 }

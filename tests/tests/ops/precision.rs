@@ -3,7 +3,7 @@
 use wgrad::nn::{Build, LayerNorm, Linear, Module, Precision, Visitor};
 use wgrad::optim::{Adam, Group, LossScaler, Optimizer, Rule};
 use wgrad::{DType, Device, Meter, Result, Tensor};
-use wgrad_tests::{Random, devices, expect_error};
+use wgrad_tests::{Random, devices, expect_error, fresh_gpu};
 
 struct Net {
     up: Linear,
@@ -41,13 +41,23 @@ impl Net {
     }
 }
 
-fn train(device: &Device, precision: Precision, scaler: Option<LossScaler>, steps: usize) -> (f64, usize, Option<f64>) {
+struct Trained {
+    /// Mean of the last ten.
+    loss: f64,
+    skipped: usize,
+    scale: Option<f64>,
+    /// After each step: waits, buffers, bind groups of the device.
+    counters: Vec<(u64, u64, u64)>,
+}
+
+fn train(device: &Device, precision: Precision, scaler: Option<LossScaler>, steps: usize) -> Trained {
     let net = Net::new(precision, device).unwrap();
     let rule = Rule::AdamW(Adam::default());
     let mut optimizer = Optimizer::new(rule, 1e-2, Group::of(&net)).unwrap().with_max_norm(1.0).unwrap();
     let mut scaler = scaler;
     let mut losses = Meter::new(device, steps).unwrap();
-    let mut skipped = 0;
+    let mut skipped = Meter::new(device, steps).unwrap();
+    let mut counters = Vec::new();
     let mut random = Random::new(8);
     for _ in 0..steps {
         let x: Vec<f32> = (0..64 * 8).map(|_| random.normal() as f32).collect();
@@ -57,21 +67,29 @@ fn train(device: &Device, precision: Precision, scaler: Option<LossScaler>, step
             None => optimizer.step(&loss.backward().unwrap()),
             Some(scaler) => optimizer.step_scaled(&scaler.backward(&loss).unwrap(), scaler),
         };
-        skipped += usize::from(report.unwrap().skipped);
+        skipped.push(&report.unwrap().skipped.unwrap()).unwrap();
         losses.push(&loss).unwrap();
+        let memory = device.memory();
+        counters.push((memory.reads, memory.allocations, memory.bind_groups_created));
     }
+    let skipped = skipped.take().unwrap().iter().sum::<f64>() as usize;
     let losses = losses.take().unwrap();
     let tail = &losses[steps - 10..];
-    (tail.iter().sum::<f64>() / 10.0, skipped, scaler.map(|scaler| scaler.scale()))
+    Trained {
+        loss: tail.iter().sum::<f64>() / 10.0,
+        skipped,
+        scale: scaler.map(|scaler| scaler.scale().unwrap()),
+        counters,
+    }
 }
 
 #[test]
 fn halves_learn_what_f32_learns() {
     for device in devices() {
         let steps = if device.is_gpu() { 60 } else { 200 };
-        let (single, _, _) = train(&device, Precision::F32, None, steps);
+        let single = train(&device, Precision::F32, None, steps).loss;
         for precision in [Precision::F16, Precision::Bf16] {
-            let (half, _, _) = train(&device, precision, precision.scaler(), steps);
+            let half = train(&device, precision, precision.scaler(), steps).loss;
             assert!((half - single).abs() < 0.05 * single + 0.02, "{device}, {precision}: {half}, f32: {single}");
         }
     }
@@ -81,11 +99,22 @@ fn halves_learn_what_f32_learns() {
 fn overflow_skips_steps_until_the_scale_fits() {
     for device in devices() {
         let scaler = LossScaler::new(2f64.powi(30), 1000).unwrap();
-        let (loss, skipped, scale) = train(&device, Precision::F16, Some(scaler), 40);
+        let Trained { loss, skipped, scale, .. } = train(&device, Precision::F16, Some(scaler), 40);
         let scale = scale.unwrap();
         assert!((3..30).contains(&skipped), "{device}: {skipped} steps skipped");
         assert_eq!(scale, 2f64.powi(30 - skipped as i32), "each halves the scale");
         assert!(loss.is_finite() && loss < 1.5, "{device}: {loss}");
+    }
+}
+
+#[test]
+fn nobody_waits_to_learn_whether_a_step_is_skipped() {
+    let Some(device) = fresh_gpu() else { return };
+    let scaler = LossScaler::new(2f64.powi(26), 1000).unwrap();
+    let Trained { skipped, counters, .. } = train(&device, Precision::F16, Some(scaler), 14);
+    assert!((3..14).contains(&skipped), "{skipped} steps skipped");
+    for (step, now) in counters.iter().enumerate().skip(4) {
+        assert_eq!(*now, counters[3], "waits, buffers, bind groups at step {step}");
     }
 }
 

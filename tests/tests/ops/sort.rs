@@ -55,6 +55,17 @@ fn lengths() {
                 let (_, top) = x.topk(k, 1, descending).unwrap();
                 let first: Vec<u32> = want.iter().flat_map(|o| o[..k].to_vec()).collect();
                 assert_equal("topk", &top.to_vec::<u32>().unwrap(), &first);
+                // Few of a long row are selected before they are sorted.
+                let k = n.div_ceil(5);
+                let first = || want.iter().map(|order| order[..k].to_vec());
+                let (_, top) = x.topk(k, 1, descending).unwrap();
+                assert_equal("few", &top.to_vec::<u32>().unwrap(), &first().flatten().collect::<Vec<_>>());
+                let places = first().flat_map(|mut order| {
+                    order.sort_unstable();
+                    order
+                });
+                let got = x.topk_places(k, descending).unwrap().to_vec::<u32>().unwrap();
+                assert_equal("places", &got, &places.collect::<Vec<_>>());
             }
         }
     });
@@ -95,6 +106,7 @@ fn bad_input() {
     let cpu = Device::cpu();
     let x = Tensor::zeros(&[2, 3], DType::F32, &cpu).unwrap();
     expect_error(x.topk(4, 1, true), &["topk", "k is 4", "dimension 1", "3 elements"]);
+    expect_error(x.topk_places(4, true), &["topk_places", "k is 4", "3 elements"]);
     expect_error(x.sort(2, true), &["sort", "dimension 2", "rank 2"]);
     expect_error(Tensor::scalar(1.0, DType::F32, &cpu).unwrap().argsort(0, true), &["argsort", "rank 0"]);
     expect_error(Tensor::zeros(&[2], DType::Bool, &cpu).unwrap().argsort(0, true), &["argsort", "bool"]);

@@ -202,6 +202,25 @@ fn memory_is_linear_in_the_length() {
     assert!(long <= 5 * short, "{device}: {short} bytes for 1024, {long} for 4096");
 }
 
+/// Steps with the same index make nothing new on the device.
+#[test]
+fn steps_allocate_nothing() {
+    let Some(device) = fresh_gpu() else { return };
+    let layout = BlockLayout { query_block: 32, key_block: 32, ..BlockLayout::new(64, 64) };
+    let index = BlockIndex::from_mask(&Mask::window(8, 8), layout, &device).unwrap();
+    let options = AttentionOptions { mask: Mask::causal(0), ..Default::default() };
+    let x: Vec<Tensor> = inputs(64).iter().map(|i| i.stored(&device, DType::F32).unwrap()).collect();
+    let seen: Vec<_> = (0..6)
+        .map(|_| {
+            let out = x[0].sparse_attention(&x[1], &x[2], &index, &options).unwrap();
+            out.sum_all().unwrap().backward().unwrap();
+            let memory = device.memory();
+            (memory.allocations, memory.bind_groups_created, memory.pipelines)
+        })
+        .collect();
+    assert!(seen[2..].iter().all(|counts| *counts == seen[2]), "{device}: {seen:?}");
+}
+
 #[test]
 fn bad_indices_are_refused() {
     let cpu = Device::cpu();

@@ -2,33 +2,27 @@
 
 use wgrad::optim::{Adam, Group, Optimizer, Rule};
 use wgrad::{DType, Device, Meter, Tensor};
-use wgrad_models::zoo::bert::{BertConfig, BertForMaskedLm, BertInput};
+use wgrad_models::front::embeddings::TextInput;
+use wgrad_models::zoo::{Config, TextModel, bert};
 use wgrad_tests::{Random, expect_error, fresh_gpu};
 
-fn small() -> BertConfig {
-    BertConfig {
-        vocab_size: 96,
-        hidden_size: 32,
-        layers: 2,
-        heads: 4,
-        intermediate_size: 64,
-        activation: "gelu".into(),
-        max_positions: 16,
-        type_vocab_size: 2,
-        norm_eps: 1e-12,
-        dropout: 0.1,
-        attention_dropout: 0.1,
-        initializer_range: 0.02,
-        pad_id: 0,
-        tied: true,
-    }
+fn small() -> Config {
+    Config::new(serde_json::json!({
+        "vocab_size": 96,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "max_position_embeddings": 16,
+    }))
+    .unwrap()
 }
 
 #[test]
 fn steps_allocate_nothing_and_wait_for_nothing() {
     let Some(device) = fresh_gpu() else { return };
     for dtype in [DType::F32, DType::BF16] {
-        let model = BertForMaskedLm::new(&small(), dtype, &device).unwrap();
+        let model = bert::new(&small(), dtype, &device).unwrap();
         let rule = Rule::AdamW(Adam::default());
         let mut optimizer = Optimizer::new(rule, 1e-3, Group::of(&model)).unwrap().with_max_norm(1.0).unwrap();
         let mut losses = Meter::new(&device, 20).unwrap();
@@ -40,9 +34,9 @@ fn steps_allocate_nothing_and_wait_for_nothing() {
             let labels: Vec<i32> = ids.iter().map(|&id| (id % 7) as i32).collect();
             let ids = Tensor::from_slice(&ids, &[4, 16], &device).unwrap();
             let labels = Tensor::from_slice(&labels, &[64], &device).unwrap();
-            let hidden = model.encode(BertInput::new(&ids)).unwrap().flatten(0, 1).unwrap();
+            let hidden = model.encode(&TextInput::new(&ids)).unwrap().flatten(0, 1).unwrap();
             let logits = model.logits(&hidden).unwrap().cast(DType::F32).unwrap();
-            let loss = BertForMaskedLm::loss(&logits, &labels).unwrap();
+            let loss = model.loss(&logits, &labels, None).unwrap();
             optimizer.step(&loss.backward().unwrap()).unwrap();
             losses.push(&loss).unwrap();
             seen.push((before, device.memory()));

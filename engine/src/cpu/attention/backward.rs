@@ -18,6 +18,17 @@ use crate::mask::words::Tile;
 use crate::ops::attention::{Grads, NOTHING, Operands, Plan, Wants};
 use crate::{Result, Tensor};
 
+/// `delta` of each query.
+pub(super) fn delta<T: Float>(op: &'static str, plan: &Plan, out: &Tensor, d_out: &Heads<T>) -> Result<Vec<T>> {
+    let (Pairs { batch, heads, queries, .. }, width) = (plan.pairs, plan.value_dim);
+    let values = out.cpu_slice::<T>(op)?;
+    Ok(fill_rows(batch * heads * queries, 1, |row, delta: &mut [T]| {
+        let start = d_out.row(row / queries / heads, row / queries % heads, row % queries);
+        let d_out = &d_out.data[start..start + width];
+        delta[0] = T::of(crate::cpu::softmax::sum2(d_out, &values[row * width..][..width], |a, b| a * b));
+    }))
+}
+
 /// Tasks to have at least, if there are keys enough, so that all cores work.
 const TASKS: usize = 16;
 
@@ -49,20 +60,14 @@ pub(super) fn run<T: Float>(
     let Pairs { batch, heads, queries, keys } = plan.pairs;
     let (key_heads, device) = (plan.key_heads, out.device());
     let d_out = Heads::<T>::new(op, d_out)?;
-    let width = plan.value_dim;
-    let values = out.cpu_slice::<T>(op)?;
-    let delta = fill_rows(batch * heads * queries, 1, |row, delta: &mut [T]| {
-        let start = d_out.row(row / queries / heads, row / queries % heads, row % queries);
-        let d_out = &d_out.data[start..start + width];
-        delta[0] = T::of(crate::cpu::softmax::sum2(d_out, &values[row * width..][..width], |a, b| a * b));
-    });
+    let delta = delta(op, plan, out, &d_out)?;
     let log_sums = log_sums.cpu_slice::<T>(op)?;
     let backward = Backward { context: Context::new(op, operands, plan)?, d_out, log_sums, delta: &delta, wants };
 
     let chunks = TASKS.div_ceil(batch * key_heads).min(keys.div_ceil(COLUMNS));
     let size = keys.div_ceil(chunks).next_multiple_of(backward.context.words.block(Side::Key).unwrap_or(1));
     let chunks = keys.div_ceil(size);
-    let parts = collect(batch * key_heads * chunks, queries * size * (plan.head_dim + width), &|task| {
+    let parts = collect(batch * key_heads * chunks, queries * size * (plan.head_dim + plan.value_dim), &|task| {
         let (head, start) = (task / chunks, task % chunks * size);
         backward.keys(head / key_heads, head % key_heads, start..keys.min(start + size))
     });
@@ -83,7 +88,7 @@ pub(super) fn run<T: Float>(
     if wants.key_value {
         let all = |f: &dyn Fn(&Part<T>) -> &[T]| parts.iter().flat_map(f).copied().collect::<Vec<T>>();
         grads.key = Some(tensor(all(&|part| &part.key), &[batch, key_heads, keys, plan.head_dim])?);
-        grads.value = Some(tensor(all(&|part| &part.value), &[batch, key_heads, keys, width])?);
+        grads.value = Some(tensor(all(&|part| &part.value), &[batch, key_heads, keys, plan.value_dim])?);
     }
     if let Some(one_row) = wants.bias {
         let rows = if one_row { 1 } else { queries };
@@ -193,7 +198,7 @@ impl<T: Float> Backward<'_, T> {
             );
         }
         self.bias(block, keys, head, part, grads);
-        if plan.softcap.is_some() {
+        if plan.softcap.is_some() || context.score.is_some() {
             grads.iter_mut().zip(&*slopes).for_each(|(d, &slope)| *d = *d * slope);
         }
         let grads = Matrix::dense(grads, columns);

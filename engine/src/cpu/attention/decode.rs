@@ -129,7 +129,7 @@ fn run<T: Float, S: Kept<T>>(
         plan,
         pages,
         places,
-        words: lower::words(op, operands.mask.as_ref(), plan.pairs)?,
+        words: lower::words(op, operands.mask.as_ref(), operands.visible.as_ref(), plan.pairs)?,
         query: operands.query.cpu_slice(op)?,
         key: pages.key.cpu()?,
         value: pages.value.cpu()?,

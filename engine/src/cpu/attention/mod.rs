@@ -3,6 +3,7 @@
 mod backward;
 pub(crate) mod decode;
 mod forward;
+mod gather;
 mod product;
 
 use std::ops::Range;
@@ -12,6 +13,7 @@ use crate::mask::words::{Tile, Words};
 use crate::mask::{Pairs, lower};
 use crate::ops::attention::{Grads, Operands, Plan, Wants};
 use crate::ops::random::Noise;
+use crate::snippet::Score;
 use crate::{DType, Result, Tensor};
 use product::Matrix;
 
@@ -23,6 +25,8 @@ const COLUMNS: usize = 256;
 /// The result [batch, heads, queries, value_dim], and the logarithms of the sums [batch, heads, queries].
 pub(crate) fn forward(op: &'static str, operands: &Operands, plan: &Plan) -> Result<(Tensor, Tensor)> {
     match operands.query.dtype() {
+        DType::F64 if plan.by_lists => gather::forward::<f64>(op, operands, plan),
+        _ if plan.by_lists => gather::forward::<f32>(op, operands, plan),
         DType::F64 => forward::run::<f64>(op, operands, plan),
         _ => forward::run::<f32>(op, operands, plan),
     }
@@ -39,9 +43,12 @@ pub(crate) fn backward(
     wants: Wants,
 ) -> Result<(Grads, Tensor)> {
     let d_out = readable(d_out)?;
+    let results = [out, log_sums, &d_out];
     match out.dtype() {
-        DType::F64 => backward::run::<f64>(op, operands, plan, [out, log_sums, &d_out], wants),
-        _ => backward::run::<f32>(op, operands, plan, [out, log_sums, &d_out], wants),
+        DType::F64 if plan.by_lists => gather::backward::<f64>(op, operands, plan, results, wants),
+        _ if plan.by_lists => gather::backward::<f32>(op, operands, plan, results, wants),
+        DType::F64 => backward::run::<f64>(op, operands, plan, results, wants),
+        _ => backward::run::<f32>(op, operands, plan, results, wants),
     }
 }
 
@@ -82,6 +89,7 @@ struct Context<'a, T> {
     value: Heads<'a, T>,
     bias: Option<Heads<'a, T>>,
     relative: Option<Heads<'a, T>>,
+    score: Option<&'a [Score; 2]>,
     noise: Option<Noise>,
 }
 
@@ -98,7 +106,8 @@ impl<'a, T: Float> Context<'a, T> {
         let heads = |x: &'a Option<Tensor>| x.as_ref().map(|x| Heads::new(op, x)).transpose();
         Ok(Context {
             plan,
-            words: lower::words(op, operands.mask.as_ref(), plan.pairs)?,
+            words: lower::words(op, operands.mask.as_ref(), operands.visible.as_ref(), plan.pairs)?,
+            score: operands.score.as_ref().map(|score| score.on_cpu(op)).transpose()?,
             query: Heads::new(op, &operands.query)?,
             key: Heads::new(op, &operands.key)?,
             value: Heads::new(op, &operands.value)?,
@@ -109,7 +118,7 @@ impl<'a, T: Float> Context<'a, T> {
     }
 
     /// The scores of a block by rows, minus infinity where a query does not see a key; and into `slopes`, if given, the derivative of
-    /// the softcap.
+    /// score and softcap, if there is either.
     fn scores(&self, block: &Block, tile: Tile, scores: &mut [T], mut slopes: Option<&mut [T]>) {
         let Block { batch, head, ref queries, ref keys } = *block;
         let (q, k) = (
@@ -125,12 +134,22 @@ impl<'a, T: Float> Context<'a, T> {
             false,
         );
         for (i, (at, row)) in queries.clone().zip(scores.chunks_exact_mut(keys.len()).enumerate()) {
+            if let Some([score, gradient]) = self.score {
+                if let Some(slopes) = &mut slopes {
+                    let slopes = slopes[at * keys.len()..].iter_mut();
+                    slopes.zip(&*row).zip(keys.clone()).for_each(|((slope, &x), j)| {
+                        *slope = T::of(gradient(x.f64(), i, j, head, batch));
+                    });
+                }
+                row.iter_mut().zip(keys.clone()).for_each(|(x, j)| *x = T::of(score(x.f64(), i, j, head, batch)));
+            }
             if let Some(cap) = self.plan.softcap {
                 let (cap, inverse) = (T::of(cap), T::of(1.0 / cap));
                 row.iter_mut().for_each(|x| *x = (*x * inverse).fast_tanh());
                 if let Some(slopes) = &mut slopes {
                     let slopes = &mut slopes[at * keys.len()..][..keys.len()];
-                    slopes.iter_mut().zip(&*row).for_each(|(slope, &t)| *slope = T::one() - t * t);
+                    let of_score = |slope: T| if self.score.is_some() { slope } else { T::one() };
+                    slopes.iter_mut().zip(&*row).for_each(|(slope, &t)| *slope = of_score(*slope) * (T::one() - t * t));
                 }
                 row.iter_mut().for_each(|x| *x = *x * cap);
             }
@@ -164,6 +183,11 @@ impl<'a, T: Float> Context<'a, T> {
             f(place, if words[element % 4] < dropout.threshold { T::zero() } else { scale });
         }
     }
+}
+
+/// Pieces of a range, of at most `size` each.
+fn pieces(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> {
+    range.clone().step_by(size).map(move |start| start..range.end.min(start + size))
 }
 
 /// Of non-negative strides that products can take: as it is, or a copy where a row is not dense.

@@ -12,8 +12,11 @@ use super::{Gpu, GpuOptions};
 use crate::{Error, Result};
 
 /// The optional features that kernels know to use.
-const WANTED: Features =
-    Features::IMMEDIATES.union(Features::SHADER_F16).union(Features::SUBGROUP).union(Features::TIMESTAMP_QUERY);
+const WANTED: Features = Features::IMMEDIATES
+    .union(Features::SHADER_F16)
+    .union(Features::SUBGROUP)
+    .union(Features::TIMESTAMP_QUERY)
+    .union(Features::PIPELINE_CACHE);
 
 /// Which adapter to open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

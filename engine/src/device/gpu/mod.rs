@@ -5,6 +5,7 @@
 
 mod adapter;
 mod buffer;
+mod cache;
 mod caps;
 mod fault;
 mod guard;
@@ -42,6 +43,7 @@ pub(crate) struct Gpu {
     stream: Mutex<stream::Stream>,
     staging: Mutex<read::Staging>,
     faults: Mutex<fault::Faults>,
+    disk_cache: Option<cache::DiskCache>,
     /// Whether the matrix units passed their test, once it was made.
     pub(crate) matrix_units: OnceLock<bool>,
 }
@@ -53,9 +55,9 @@ pub(crate) struct Gpu {
 unsafe impl Send for Gpu {}
 unsafe impl Sync for Gpu {}
 const _: fn(&Gpu) = |gpu| {
-    let Gpu { device, queue, caps, options, status, pool, stream, staging, faults, matrix_units } = gpu;
+    let Gpu { device, queue, caps, options, status, pool, stream, staging, faults, disk_cache, matrix_units } = gpu;
     thread_safe(&(device, queue, caps, options));
-    thread_safe(&(status, pool, stream, staging, faults, matrix_units));
+    thread_safe(&(status, pool, stream, staging, faults, disk_cache, matrix_units));
 };
 
 /// Accepts what is Send and Sync.
@@ -68,8 +70,9 @@ impl Gpu {
         let pool = Arc::new(pool::Pool::new(options.memory_limit));
         let staging = Mutex::default();
         let faults = Mutex::default();
+        let disk_cache = cache::DiskCache::open(&device);
         let matrix_units = OnceLock::new();
-        Arc::new(Gpu { device, queue, caps, options, status, pool, stream, staging, faults, matrix_units })
+        Arc::new(Gpu { device, queue, caps, options, status, pool, stream, staging, faults, disk_cache, matrix_units })
     }
 
     /// Features and limits from which kernels choose their variant.

@@ -11,6 +11,7 @@ use super::status::{caught, kernel_error};
 use super::stream::{Bind, Launch};
 use super::{Gpu, GpuOptions};
 use crate::profile::Instant;
+use crate::snippet::Filled;
 use crate::{Error, Result};
 
 /// Bytes of one slot of the uniform ring: the alignment of dynamic offsets that every device accepts.
@@ -106,7 +107,10 @@ impl Pipelines {
         let module = match self.modules.get(&self.key[..module_key]) {
             Some(module) => module.clone(),
             None => {
-                let text = specialise(launch.kernel, launch.elems, params, &|name| self.source(name))?;
+                let filled = Filled::of(launch.kernel);
+                let find = |name: &str| filled.and_then(|filled| filled.text(name)).or_else(|| self.source(name));
+                let kernel = filled.map_or(launch.kernel, |filled| filled.kernel);
+                let text = specialise(kernel, launch.elems, params, &find)?;
                 let module = caught(device, || module(device, launch.kernel, text, &gpu.options)).map_err(refused)?;
                 self.modules.insert(self.key[..module_key].into(), module.clone());
                 module
@@ -136,10 +140,13 @@ impl Pipelines {
                     // Kernels write workgroup memory before they read it.
                     zero_initialize_workgroup_memory: false,
                 },
-                cache: None,
+                cache: gpu.disk_cache.as_ref().map(|disk| &disk.cache),
             })
         })
         .map_err(refused)?;
+        if let Some(disk) = &gpu.disk_cache {
+            disk.compiled();
+        }
         Ok(Kernel { pipeline, params, layout_id, layout })
     }
 
@@ -184,7 +191,7 @@ fn module(device: &wgpu::Device, kernel: &str, text: String, options: &GpuOption
     let descriptor =
         wgpu::ShaderModuleDescriptor { label: Some(kernel), source: wgpu::ShaderSource::Wgsl(text.into()) };
     // Of texts of the user nothing is known.
-    if options.checked || crate::kernel::source(kernel).is_some() {
+    if options.checked || crate::kernel::source(kernel).is_some() || Filled::of(kernel).is_some() {
         return device.create_shader_module(descriptor);
     }
     // SAFETY: the kernels of this crate compare every index with sizes that the host checked against the buffers bound,

@@ -95,6 +95,7 @@ impl Gpu {
             let message = "the result could not be mapped into host memory".to_string();
             return Err(Error::Kernel { kernel: op.to_string(), message });
         }
+        self.keep_pipelines();
         let mut bytes = match staging.get_mapped_range(..total) {
             Ok(view) => view.to_vec(),
             Err(e) => return Err(Error::Kernel { kernel: op.to_string(), message: e.to_string() }),

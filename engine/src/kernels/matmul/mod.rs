@@ -1,5 +1,6 @@
 //! Matrix products on the GPU: one pass, or two where k is cut into slices or halves cannot be stored in pairs.
 
+mod cut;
 mod params;
 mod table;
 mod units;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 
 pub use table::{MatmulFamily, force_matmul};
 
-use super::flag;
+use super::{flag, window};
 use crate::device::gpu::{Bind, Gpu, Launch, Operand};
 use crate::ops::matmul::{Finish, Output, Product};
 use crate::{DType, Device, Dims, Error, Result, Tensor};
@@ -25,52 +26,62 @@ pub fn matmul_families(device: &Device) -> Vec<MatmulFamily> {
 pub(crate) fn product(gpu: &Arc<Gpu>, product: &Product) -> Result<Output> {
     let halves = product.a.dtype() == DType::F16 && product.b.dtype() == DType::F16;
     let device = product.a.device();
-    run(gpu, product, &|p| match forced(p) {
-        Some(plan) => Ok(plan),
-        None => Ok(choose(gpu.caps(), p, halves, || units::usable(gpu, device))),
+    run(gpu, product, product.a.dtype(), &|p| match forced(p) {
+        Some(plan) => plan,
+        None => choose(gpu.caps(), p, halves, || units::usable(gpu, device)),
     })
 }
 
-fn run(gpu: &Arc<Gpu>, product: &Product, plan: &dyn Fn(&Params) -> Result<Plan>) -> Result<Output> {
+/// Chooses how to run a product.
+type Planner<'a> = dyn Fn(&Params) -> Plan + 'a;
+
+fn run(gpu: &Arc<Gpu>, product: &Product, dtype: DType, plan: &Planner) -> Result<Output> {
     let &Product { op, finish, .. } = product;
     let (a, b) = (readable(product.a)?, readable(product.b)?);
-    let bias = finish.bias.map(Tensor::contiguous).transpose()?;
-    let residual = finish.residual.map(aligned).transpose()?;
+    let Some((a, b)) = cut::windows(gpu, &Product { op, a: &a, b: &b, finish })? else {
+        return cut::cut(gpu, &Product { op, a: &a, b: &b, finish }, dtype, plan);
+    };
+    let bias = finish.bias.map(|x| window::seen(gpu, &x.contiguous()?)).transpose()?;
+    let residual = finish.residual.map(|x| window::seen(gpu, &aligned(x)?)).transpose()?;
     let finish = Finish { bias: bias.as_ref(), residual: residual.as_ref(), ..finish };
     let product = Product { op, a: &a, b: &b, finish };
     let Some(params) = Params::new(&product)? else {
         // A batch of more than two dimensions that do not merge.
         let (a, b) = (dense(&a)?, dense(&b)?);
-        return run(gpu, &Product { op, a: &a, b: &b, finish }, plan);
+        return run(gpu, &Product { op, a: &a, b: &b, finish }, dtype, plan);
     };
-    let (dtype, device) = (a.dtype(), a.device());
-    let out = Tensor::gpu_uninit(op, product.shape()?, dtype, device)?;
-    let kept = if finish.keep { Some(Tensor::gpu_uninit(op, out.dims(), dtype, device)?) } else { None };
-    if out.elements() > 0 {
-        launch(gpu, &product, params, plan(&params)?, &out, kept.as_ref())?;
+    let output = output(&product, (product.shape()?, dtype))?;
+    if output.y.elements() > 0 {
+        launch(gpu, &product, params, plan(&params), &output)?;
     }
-    Ok(Output { y: out, z: kept })
+    Ok(output)
 }
 
-fn launch(
-    gpu: &Arc<Gpu>,
-    product: &Product,
-    params: Params,
-    plan: Plan,
-    out: &Tensor,
-    kept: Option<&Tensor>,
-) -> Result<()> {
+/// Memory for what a product gives.
+fn output(product: &Product, (shape, dtype): window::Output) -> Result<Output> {
+    let make = || Tensor::gpu_uninit(product.op, shape, dtype, product.a.device());
+    Ok(Output { y: make()?, z: if product.finish.keep { Some(make()?) } else { None } })
+}
+
+fn launch(gpu: &Arc<Gpu>, product: &Product, params: Params, plan: Plan, output: &Output) -> Result<()> {
     let &Product { op, a, b, finish } = product;
-    let dtype = out.dtype();
-    if !plan.family.runs_on(gpu.caps()) || plan.family == MatmulFamily::Coop && dtype != DType::F16 {
+    let Output { y: out, z: kept } = output;
+    let (dtype, of_a) = (out.dtype(), a.dtype());
+    if !plan.family.runs_on(gpu.caps()) || plan.family == MatmulFamily::Coop && of_a != DType::F16 {
         let message =
-            format!("{:?} kernels were asked for, which {} cannot run for {dtype}", plan.family, gpu.caps().name);
+            format!("{:?} kernels were asked for, which {} cannot run for {of_a}", plan.family, gpu.caps().name);
         return Err(Error::argument(op, message));
     }
     let (mut p, left, right) = if plan.swapped { (params.transposed(), b, a) } else { (params, a, b) };
     // Whole fours, so that a slice begins where a vec4 does.
     p.depth = p.k.div_ceil(plan.slices.max(1)).next_multiple_of(4).max(4);
     p.slices = p.k.div_ceil(p.depth).max(1);
+    let most = gpu.caps().max_binding_bytes / (4 * u64::from(p.c_slice)).max(1);
+    if u64::from(p.slices) > most {
+        // The sums of all slices are one binding.
+        p.depth = p.k.div_ceil((most as u32).max(1)).next_multiple_of(4);
+        p.slices = p.k.div_ceil(p.depth);
+    }
     // Halves that do not fall into pairs are packed by the second pass.
     let partial = p.slices > 1 || dtype.is_half() && p.store() == 1;
     let workspace = match partial {
@@ -104,7 +115,7 @@ fn launch(
         operands: &[left, right],
         finish: if partial { Finish::default() } else { finish },
         out: target,
-        kept: if partial { None } else { kept },
+        kept: if partial { None } else { kept.as_ref() },
         groups,
         operations: 2 * u64::from(p.batch) * u64::from(p.m) * u64::from(p.n) * u64::from(p.k),
     };
@@ -112,19 +123,31 @@ fn launch(
     let Some(workspace) = workspace else { return Ok(()) };
     let mut params = params;
     params.slices = p.slices;
+    finish_sums(gpu, op, &workspace, &params, finish, output)
+}
+
+/// The second pass: from the sums of slices to the result.
+fn finish_sums(
+    gpu: &Arc<Gpu>,
+    op: &'static str,
+    sums: &Tensor,
+    params: &Params,
+    finish: Finish,
+    output: &Output,
+) -> Result<()> {
     let pass = Pass {
         op,
         kernel: "matmul/finish",
         constants: vec![("WORKGROUP", 64.0)],
         elems: &[],
-        operands: &[&workspace],
+        operands: &[sums],
         finish,
-        out,
-        kept,
-        groups: u64::from(p.c_slice / 4).div_ceil(64),
+        out: &output.y,
+        kept: output.z.as_ref(),
+        groups: u64::from(params.c_slice / 4).div_ceil(64),
         operations: 0,
     };
-    pass.run(gpu, &params)
+    pass.run(gpu, params)
 }
 
 /// One launch of a kernel that stores through `shaders/common/product.wgsl`.

@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::kernels::size;
 use crate::layout::{Layout, collapse};
-use crate::ops::matmul::Product;
+use crate::ops::matmul::{Finish, Product};
 use crate::{Error, Result, Tensor};
 
 /// `Params` of `shaders/common/product.wgsl`.
@@ -103,27 +103,40 @@ impl Params {
         }
         let (m, n, k) = product.sizes();
         let batch = sizes.iter().product::<usize>();
-        let start = |x: Option<&Tensor>| word(x.map_or(0, |x| x.layout().offset));
         Ok(Some(Params {
             m: word(m)?,
-            n: word(n)?,
             k: word(k)?,
             batch: word(batch)?,
             inner: word(sizes.last().copied().unwrap_or(1))?,
             a: matrices(product.a, &strides[0])?,
             b: matrices(product.b, &strides[1])?,
             c_matrix: word(m * n)?,
+            depth: word(k)?,
+            ..Self::of_sums(op, batch * m, n, &product.finish)?
+        }))
+    }
+
+    /// For the sums of `rows` rows of one matrix, which are there already.
+    pub fn of_sums(op: &'static str, rows: usize, n: usize, finish: &Finish) -> Result<Self> {
+        let word = |value| size(op, value);
+        let start = |x: Option<&Tensor>| word(x.map_or(0, |x| x.layout().offset));
+        let c_slice = word((rows * n).next_multiple_of(4))?;
+        Ok(Params {
+            m: word(rows)?,
+            n: word(n)?,
+            batch: 1,
+            inner: 1,
+            c_matrix: c_slice,
             c_row: word(n)?,
             c_column: 1,
-            bias_start: start(product.finish.bias)?,
-            bias_row: 0,
+            bias_start: start(finish.bias)?,
             bias_column: 1,
-            residual_start: start(product.finish.residual)?,
+            residual_start: start(finish.residual)?,
             slices: 1,
-            depth: word(k)?,
-            c_slice: word((batch * m * n).next_multiple_of(4))?,
-            scale: product.finish.scale as f32,
-        }))
+            c_slice,
+            scale: finish.scale as f32,
+            ..Self::zeroed()
+        })
     }
 
     /// Of `c^T = b^T a^T`, the same product.

@@ -9,9 +9,10 @@ use crate::cpu::attention as cpu;
 use crate::device::{Kind, RngState};
 use crate::kernels::attention as kernels;
 use crate::layout::Dims;
-use crate::mask::Pairs;
+use crate::mask::{Mask, Pairs};
 use crate::ops::rows::{narrowed, wide};
-use crate::sparse::{BlockIndex, BlockLayout};
+use crate::snippet::{ScoreModifier, VisibleCode};
+use crate::sparse::{BlockLayout, SparseIndex};
 use crate::{Result, Tensor};
 
 pub use options::AttentionOptions;
@@ -42,6 +43,10 @@ pub(crate) struct Plan {
     pub dropout: Option<Dropout>,
     /// Of the lists of blocks, if there are any.
     pub blocks: Option<BlockLayout>,
+    /// Whether a mask hides pairs.
+    pub masked: bool,
+    /// Whether each query has a list of keys.
+    pub by_lists: bool,
 }
 
 impl Plan {
@@ -66,8 +71,11 @@ pub(crate) struct Operands {
     pub relative: Option<Tensor>,
     /// [heads].
     pub sinks: Option<Tensor>,
-    /// [`Mask::lowered`](crate::Mask), with lists [`BlockIndex::lowered`].
+    /// [`Mask::lowered`](crate::Mask), with lists [`SparseIndex::lowered`].
     pub mask: Option<Tensor>,
+    /// The mask's function of the user.
+    pub visible: Option<VisibleCode>,
+    pub score: Option<ScoreModifier>,
 }
 
 impl Operands {
@@ -81,7 +89,7 @@ impl Operands {
             bias: some(&self.bias)?,
             relative: some(&self.relative)?,
             sinks: some(&self.sinks)?,
-            mask: self.mask.clone(),
+            ..self.clone()
         })
     }
 }
@@ -112,12 +120,12 @@ pub(crate) fn attention(query: &Tensor, key: &Tensor, value: &Tensor, options: &
     attend("attention", query, key, value, None, options)
 }
 
-/// [`attention`] within the blocks that are listed.
+/// [`attention`] within what is listed.
 pub(crate) fn sparse_attention(
     query: &Tensor,
     key: &Tensor,
     value: &Tensor,
-    index: &BlockIndex,
+    index: SparseIndex,
     options: &AttentionOptions,
 ) -> Result<Tensor> {
     attend("sparse_attention", query, key, value, Some(index), options)
@@ -128,13 +136,16 @@ fn attend(
     query: &Tensor,
     key: &Tensor,
     value: &Tensor,
-    index: Option<&BlockIndex>,
+    index: Option<SparseIndex>,
     options: &AttentionOptions,
 ) -> Result<Tensor> {
     let mut plan = check(op, query, key, value, options)?;
+    let masks = || std::iter::once(&options.mask).chain(index.as_ref().and_then(SparseIndex::mask));
+    plan.masked = masks().any(|mask| !mask.is_all());
     if let Some(index) = index {
-        index.check(op, plan.pairs, plan.key_heads)?;
-        plan.blocks = Some(index.layout());
+        index.check(op, &options.mask, plan.pairs, plan.key_heads)?;
+        plan.blocks = if let SparseIndex::Blocks(index) = index { Some(index.layout()) } else { None };
+        plan.by_lists = matches!(index, SparseIndex::Keys(_));
     }
     let Pairs { batch, heads, queries, keys } = plan.pairs;
     let empty = batch * heads * queries * keys * plan.head_dim * plan.value_dim == 0;
@@ -158,6 +169,8 @@ fn attend(
             None => options.mask.lowered(op, plan.pairs, query.device())?,
             Some(index) => Some(index.lowered(op, &options.mask, plan.pairs, query.device())?),
         },
+        visible: masks().find_map(Mask::code).cloned(),
+        score: options.score.clone(),
     };
     let dtype = query.dtype();
     let (out, log_sums) = match query.device().kind() {

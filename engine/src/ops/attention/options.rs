@@ -3,11 +3,12 @@
 use super::Plan;
 use crate::layout::broadcast_shape;
 use crate::mask::{Mask, Pairs};
+use crate::snippet::ScoreModifier;
 use crate::{Error, Result, Tensor};
 
 /// What attention does beside `softmax(query key^T * scale) value`. The default is just that.
 ///
-/// Of query `i` and key `j`, the score is `s = softcap(scale q_i k_j) + bias_ij + relative_bias_(j - i)`, and the result of a query
+/// Of query `i` and key `j`, the score is `s = softcap(score(scale q_i k_j)) + bias_ij + relative_bias_(j - i)`, and the result of a query
 /// is the sum of the values that it sees, weighted by `exp(s)` over the sum of all of them and, if there are sinks, `exp(sink)`.
 #[derive(Clone, Debug, Default)]
 pub struct AttentionOptions {
@@ -21,6 +22,8 @@ pub struct AttentionOptions {
     /// Added to the scores by distance: [heads or 1, queries + keys - 1], of which entry `j - i + queries - 1` serves key `j` at query
     /// `i`. ALiBi, T5's buckets and the like. Gets a gradient.
     pub relative_bias: Option<Tensor>,
+    /// What becomes of a scaled product before `softcap`, in WGSL of the user.
+    pub score: Option<ScoreModifier>,
     /// Scores become `softcap * tanh(score / softcap)`.
     pub softcap: Option<f64>,
     /// A logit for each head, `[heads]`, that takes part in the softmax but has no value. Gets a gradient.
@@ -76,7 +79,18 @@ pub(super) fn check(
         }
     }
     let scale = checked_scale(op, head_dim, options)?;
-    Ok(Plan { pairs, key_heads, head_dim, value_dim, scale, softcap: options.softcap, dropout: None, blocks: None })
+    Ok(Plan {
+        pairs,
+        key_heads,
+        head_dim,
+        value_dim,
+        scale,
+        softcap: options.softcap,
+        dropout: None,
+        blocks: None,
+        masked: false,
+        by_lists: false,
+    })
 }
 
 /// The factor on the products, if it and the other numbers are within their domains.

@@ -3,11 +3,13 @@
 
 use super::options::check;
 use super::{AttentionOptions, NOTHING};
+use crate::autograd::record;
 use crate::layout::Dims;
 use crate::mask::Pairs;
 use crate::ops::view::reshape_to;
-use crate::sparse::BlockIndex;
-use crate::{DType, Result, Tensor};
+use crate::snippet::{Score, ScoreModifier};
+use crate::sparse::SparseIndex;
+use crate::{DType, Device, Result, Tensor};
 
 /// [`Tensor::attention`] from primitive operations.
 ///
@@ -36,15 +38,16 @@ pub fn attention(query: &Tensor, key: &Tensor, value: &Tensor, options: &Attenti
 ///
 /// # Errors
 /// As [`Tensor::sparse_attention`].
-pub fn sparse_attention(
+pub fn sparse_attention<'a>(
     query: &Tensor,
     key: &Tensor,
     value: &Tensor,
-    index: &BlockIndex,
+    index: impl Into<SparseIndex<'a>>,
     options: &AttentionOptions,
 ) -> Result<Tensor> {
+    let index = index.into();
     let plan = check("sparse_attention", query, key, value, options)?;
-    index.check("sparse_attention", plan.pairs, plan.key_heads)?;
+    index.check("sparse_attention", &options.mask, plan.pairs, plan.key_heads)?;
     let mask = options.mask.clone().and(index.to_mask(plan.pairs.heads)?);
     attention(query, key, value, &AttentionOptions { mask, ..options.clone() })
 }
@@ -86,6 +89,24 @@ fn grouped(x: &Tensor, key_heads: usize, width: usize) -> Result<Tensor> {
     reshape_to(x, Dims::new("attention", &[batch, key_heads, heads / key_heads * rows, width])?)
 }
 
+/// What the modifier's Rust makes of scores [batch, heads, queries, keys], on the host, and its derivative: not differentiable twice.
+fn modified(scores: &Tensor, modifier: &ScoreModifier) -> Result<Tensor> {
+    let op = "attention";
+    let [score, gradient] = modifier.on_cpu(op)?.clone();
+    let (shape, device, dtype) = (scores.dims(), scores.device().clone(), scores.dtype());
+    let map = move |x: &Tensor, f: &Score| {
+        let place = |n: usize| [n % shape[3], n / shape[3] % shape[2], n / shape[3] / shape[2] % shape[1]];
+        let values = x.to_f64_vec()?.into_iter().enumerate().map(|(n, s)| {
+            let [k, q, head] = place(n);
+            f(s, q, k, head, n / shape[3] / shape[2] / shape[1])
+        });
+        Tensor::from_vec(values.collect::<Vec<f64>>(), &shape, &Device::cpu())?.cast(dtype)?.to_device(&device)
+    };
+    let (plain, slopes) = (scores.detach(), scores.detach());
+    let out = map(&plain, &score)?;
+    Ok(record(op, out, &[scores], move |d_out, _| Ok(vec![Some(d_out.mul(&map(&slopes, &gradient)?)?)])))
+}
+
 fn weights(query: &Tensor, key: &Tensor, value: &Tensor, options: &AttentionOptions) -> Result<Tensor> {
     let op = "attention";
     let plan = check(op, query, key, value, options)?;
@@ -93,6 +114,9 @@ fn weights(query: &Tensor, key: &Tensor, value: &Tensor, options: &AttentionOpti
     let full = Dims::new(op, &[batch, heads, queries, keys])?;
     let scores = grouped(query, plan.key_heads, plan.head_dim)?.matmul(&key.transpose(2, 3)?)?;
     let mut scores = reshape_to(&scores, full)?.mul_scalar(plan.scale)?;
+    if let Some(modifier) = &options.score {
+        scores = modified(&scores, modifier)?;
+    }
     if let Some(cap) = options.softcap {
         scores = scores.mul_scalar(1.0 / cap)?.tanh()?.mul_scalar(cap)?;
     }

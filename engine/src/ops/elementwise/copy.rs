@@ -3,9 +3,10 @@
 use crate::autograd::record;
 use crate::cpu::elementwise as cpu;
 use crate::device::Kind;
+use crate::device::gpu::Gpu;
 use crate::kernels::elementwise as kernels;
-use crate::kernels::window::piecewise;
-use crate::layout::Dims;
+use crate::kernels::window::{self, piecewise};
+use crate::layout::{Dims, Layout};
 use crate::{DType, Result, Tensor};
 
 /// A dense copy of any view.
@@ -62,12 +63,43 @@ pub(crate) fn embed(
     };
     let out = match x.device().kind() {
         Kind::Cpu(_) => cpu::embed(op, &dense, shape, place)?,
-        Kind::Gpu(_) => kernels::embed(op, &dense, shape, place)?,
+        Kind::Gpu(gpu) => embed_in_pieces(op, gpu, &dense, place)?.with_layout(Layout::row_major(shape)),
     };
     Ok(record(op, out, &[x], move |dy, _| {
         let view = dy.layout().slice(dim, start, length, step);
         Ok(vec![Some(dy.with_layout(view))])
     }))
+}
+
+/// [outer, size, inner] on a GPU, from pieces of it where a binding does not hold all.
+fn embed_in_pieces(op: &'static str, gpu: &Gpu, x: &Tensor, place: Place) -> Result<Tensor> {
+    let Place { outer, inner, size, length, start, step } = place;
+    let shape = Dims::new(op, &[outer, size, inner])?;
+    let output = (shape, x.dtype());
+    if let Some(x) = window::windows(gpu, std::slice::from_ref(x), &[output]) {
+        return kernels::embed(op, &x[0], shape, place);
+    }
+    let x = window::shaped(op, x, &[outer, length, inner])?;
+    let d = if outer > 1 { 0 } else { 1 };
+    if shape[d] == 1 {
+        // A single row: that of x, or zeros.
+        return match length {
+            0 => Tensor::zeros(&shape, x.dtype(), x.device()),
+            _ => copy(op, &x),
+        };
+    }
+    let each = window::length(gpu, shape[d], x.dtype().gpu_bytes(shape.elements()));
+    window::one_side_by_side(op, x.device(), output, d, each, &mut |first, count| {
+        if d == 0 {
+            return embed_in_pieces(op, gpu, &window::slice(&x, 0, first, count), Place { outer: count, ..place });
+        }
+        // The rows of x that come to lie before a row.
+        let before = |row: usize| row.saturating_sub(start).div_ceil(step).min(length);
+        let (from, to) = (before(first), before(first + count));
+        let part = window::slice(&x, 1, from, to - from);
+        let start = (start + from * step).saturating_sub(first);
+        embed_in_pieces(op, gpu, &part, Place { size: count, length: to - from, start, ..place })
+    })
 }
 
 /// Where a block lies in a larger one, in three dimensions: outer, the one that differs, inner.

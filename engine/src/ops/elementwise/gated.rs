@@ -1,13 +1,14 @@
 //! Gated linear units: `f(gate) * up`, fused both ways.
 
-use super::{Activation, Unary};
+use super::{Activation, Unary, unary_grad};
 use crate::autograd::record;
 use crate::cpu::elementwise as cpu;
 use crate::device::Kind;
-use crate::kernels::elementwise as kernels;
-use crate::layout::Layout;
+use crate::device::gpu::Gpu;
+use crate::kernels::{elementwise as kernels, window};
+use crate::layout::{Dims, Layout};
 use crate::ops::rows::{narrowed, wide};
-use crate::ops::view;
+use crate::ops::{join, view};
 use crate::{Error, Result, Tensor};
 
 /// `f(gate) * up` of two tensors of one shape.
@@ -72,7 +73,10 @@ impl Pair {
         let Pair { op, gate, up, cols, f, .. } = self;
         match gate.device().kind() {
             Kind::Cpu(_) => narrowed(&cpu::gated(op, &wide(gate)?, &wide(up)?, *cols, *f)?, gate.dtype()),
-            Kind::Gpu(_) => kernels::gated(op, gate, up, *cols, *f),
+            Kind::Gpu(gpu) => match self.windows(gpu, &[gate, up], 1)?.as_deref() {
+                Some([gate, up]) => kernels::gated(op, gate, up, *cols, *f),
+                _ => super::unary(op, gate, *f)?.mul(up),
+            },
         }
     }
 
@@ -84,8 +88,27 @@ impl Pair {
                 let both = cpu::gated_grad(op, &wide(gate)?, &wide(up)?, &wide(dy)?, *cols, *f, *first)?;
                 narrowed(&both, gate.dtype())
             }
-            Kind::Gpu(_) => kernels::gated_grad(op, gate, up, &dy.detach(), *cols, *f, *first),
+            Kind::Gpu(gpu) => match self.windows(gpu, &[gate, up, &dy.detach()], 2)?.as_deref() {
+                Some([gate, up, dy]) => kernels::gated_grad(op, gate, up, dy, *cols, *f, *first),
+                _ => {
+                    let dy = dy.detach();
+                    let (d_up, passed) = (super::unary(op, gate, *f)?.mul(&dy)?, up.mul(&dy)?.contiguous()?);
+                    let d_gate = unary_grad(op, &gate.contiguous()?, &passed, *f)?;
+                    let both = if *first == 0 { [&d_gate, &d_up] } else { [&d_up, &d_gate] };
+                    let rows = Dims::new(op, &[gate.elements() / cols, 1, *cols])?;
+                    let [a, b] = both.map(|x| view::reshape_to(x, rows));
+                    join::concat(op, &[&a?, &b?], 1)
+                }
+            },
         }
+    }
+
+    /// The inputs as the kernels see them, if a binding holds each, and `outputs` results side by side.
+    fn windows(&self, gpu: &Gpu, inputs: &[&Tensor], outputs: usize) -> Result<Option<Vec<Tensor>>> {
+        let rows = self.gate.elements() / self.cols;
+        let shape = Dims::new(self.op, &[rows, outputs, self.cols.next_multiple_of(4)])?;
+        let inputs: Vec<Tensor> = inputs.iter().map(|&x| x.clone()).collect();
+        Ok(window::windows(gpu, &inputs, &[(shape, self.gate.dtype())]))
     }
 }
 

@@ -18,6 +18,7 @@ pub(crate) use unary::{Op, Unary, abs, affine, clamp, neg, pow_scalar, unary, un
 use crate::cpu::elementwise as cpu;
 use crate::device::Kind;
 use crate::kernels::elementwise as kernels;
+use crate::kernels::window::flat;
 use crate::layout::Dims;
 use crate::{DType, Device, Result, Tensor};
 
@@ -36,6 +37,8 @@ pub(crate) fn arange(op: &'static str, start: i64, n: usize, dtype: DType, devic
     let shape = Dims::new(op, &[n])?;
     match device.kind() {
         Kind::Cpu(_) => cpu::arange(op, start, shape, dtype, device),
-        Kind::Gpu(_) => kernels::arange(op, start, shape, dtype, device),
+        Kind::Gpu(_) => flat(op, device, (shape, dtype), &[], &mut |first, count, _| {
+            kernels::arange(op, start.saturating_add(first as i64), Dims::new(op, &[count])?, dtype, device)
+        }),
     }
 }

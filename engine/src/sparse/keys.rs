@@ -1,0 +1,164 @@
+//! Lists of keys, one for each query.
+
+use std::sync::{Arc, OnceLock};
+
+use super::Lowered;
+use crate::mask::{Mask, Pairs};
+use crate::ops::index::{Groups, group};
+use crate::{DType, Device, Error, Result, Tensor};
+
+/// Kind of the first term of a mask's words: `[kind, lists, starts, batches, heads, order, k, 0]`, places of what `shaders/common/gather.wgsl`
+/// reads.
+pub(crate) const KEYS: u32 = 8;
+/// Behind the keys of a list that is shorter than others.
+pub(crate) const PADDING: u32 = u32::MAX;
+
+/// Which keys each query attends to, for [`Tensor::sparse_attention`]: for each query up to `k` keys, and for each key, made of
+/// that, the queries that list it. Clones share all memory.
+#[derive(Clone, Debug)]
+pub struct KeyIndex {
+    /// [batch, heads, queries, k] u32, ascending.
+    lists: Tensor,
+    keys: usize,
+    /// By matrix and key the entries that name it.
+    by_key: Arc<Groups>,
+    lowered: Arc<OnceLock<Lowered>>,
+}
+
+impl KeyIndex {
+    /// From lists [batch, heads, queries, k] of u32: the keys of each query in ascending order, and behind them `u32::MAX` where there
+    /// are fewer than `k`. Batch and heads may be 1 where all share them, and heads those of the keys. Waits for the device.
+    ///
+    /// # Errors
+    /// If a list is not ascending or names a key that is not below `keys`, or the shape is another.
+    pub fn new(lists: &Tensor, keys: usize) -> Result<Self> {
+        let op = "KeyIndex::new";
+        let k = check_shape(op, lists, keys)?;
+        for (row, list) in lists.to_vec::<u32>()?.chunks(k).enumerate() {
+            let length = list.iter().position(|&key| key == PADDING).unwrap_or(k);
+            if let Some(&key) = list[..length].iter().find(|&&key| key as usize >= keys) {
+                return Err(Error::Index { op, index: i64::from(key), size: keys });
+            }
+            if let Some(pair) = list[..length].windows(2).find(|pair| pair[0] >= pair[1]) {
+                let message = format!("list {row} has key {} before key {}: not ascending", pair[0], pair[1]);
+                return Err(Error::argument(op, message));
+            }
+            if let Some(key) = list[length..].iter().find(|&&key| key != PADDING) {
+                return Err(Error::argument(op, format!("list {row} has key {key} behind padding")));
+            }
+        }
+        Self::ascending(op, lists, keys)
+    }
+
+    /// For each query, the `k` keys of the highest scores among those that `mask` lets it see, the first ones among equals. `scores` is [batch,
+    /// heads, queries, keys], and the index is made on its device, without waiting. The choice has no gradient.
+    ///
+    /// # Errors
+    /// If scores or the mask do not fit, or `k` is 0.
+    pub fn from_scores(scores: &Tensor, k: usize, mask: &Mask) -> Result<Self> {
+        let op = "KeyIndex::from_scores";
+        scores.expect_float(op)?;
+        let &[batch, heads, queries, keys] = scores.shape() else {
+            let message = format!("scores of shape {:?}, expected [batch, heads, queries, keys]", scores.shape());
+            return Err(Error::shape(op, message));
+        };
+        let pairs = Pairs { batch, heads, queries, keys };
+        mask.check(op, pairs)?;
+        let device = scores.device();
+        let mut order = scores.detach();
+        if order.dtype().is_half() {
+            order = order.cast(DType::F32)?;
+        }
+        let hidden = mask.seen(pairs, device)?.map(|seen| seen.logical_not()).transpose()?;
+        if let Some(hidden) = &hidden {
+            order = order.masked_fill(hidden, f64::from(f32::MIN))?;
+        }
+        let mut lists = order.topk_places(k.min(keys), true)?;
+        if let Some(hidden) = hidden {
+            let hidden = hidden.expand(&[batch, heads, queries, keys])?.gather(-1, &lists)?;
+            let padding = Tensor::full(f64::from(PADDING), &[1], DType::U32, device)?;
+            (lists, _) = Tensor::where_cond(&hidden, &padding, &lists)?.sort(-1, false)?;
+        }
+        check_shape(op, &lists, keys)?;
+        Self::ascending(op, &lists, keys)
+    }
+
+    /// From lists that are as [`KeyIndex::new`] wants them.
+    fn ascending(op: &'static str, lists: &Tensor, keys: usize) -> Result<Self> {
+        let (batch, heads) = (lists.shape()[0], lists.shape()[1]);
+        let lists = lists.detach().contiguous()?;
+        let device = lists.device();
+        // Row r of all matrices is slot r + 1, and padding is no row.
+        let first: Vec<u32> = (0..batch * heads).map(|matrix| (matrix * keys + 1) as u32).collect();
+        let first = Tensor::from_vec(first, &[batch, heads, 1, 1], device)?;
+        let padding = Tensor::full(f64::from(PADDING), &[1], DType::U32, device)?;
+        let nowhere = Tensor::zeros(&[1], DType::U32, device)?;
+        let slots = Tensor::where_cond(&lists.eq(&padding)?, &nowhere, &lists.add(&first)?)?;
+        let by_key = group(op, &slots.reshape(&[-1])?.contiguous()?, batch * heads * keys)?;
+        Ok(KeyIndex { lists, keys, by_key: Arc::new(by_key), lowered: Arc::default() })
+    }
+
+    /// The lists [batch, heads, queries, k].
+    pub fn lists(&self) -> &Tensor {
+        &self.lists
+    }
+
+    /// Which keys each query lists, [batch, heads, queries, keys] for so many heads.
+    pub(crate) fn seen(&self, heads: usize) -> Result<Tensor> {
+        let (&[batch, own, queries, k], keys) = (self.sizes(), self.keys);
+        let mut seen = vec![false; batch * own * queries * keys];
+        for (row, list) in self.lists.to_vec::<u32>()?.chunks(k).enumerate() {
+            list.iter().filter(|&&key| key != PADDING).for_each(|&key| seen[row * keys + key as usize] = true);
+        }
+        let seen = Tensor::from_vec(seen, &[batch, own, queries, keys], self.lists.device())?;
+        seen.repeat_interleave(if own == 1 { 1 } else { heads / own }, 1)
+    }
+
+    pub(crate) fn sizes(&self) -> &[usize; 4] {
+        // Of rank 4 since it was made.
+        self.lists.shape().first_chunk().unwrap_or(&[0; 4])
+    }
+
+    /// The words of the index and a mask on a device; the terms must fit.
+    pub(crate) fn lowered(&self, op: &'static str, mask: &Mask, pairs: Pairs, device: &Device) -> Result<Tensor> {
+        Lowered::of(&self.lowered, mask, pairs, device, || {
+            let &[batch, heads, _, k] = self.sizes();
+            let flat = |x: &Tensor| x.to_device(device)?.reshape(&[-1]);
+            let parts = [&self.lists, &self.by_key.starts, &self.by_key.order].map(flat);
+            let [lists, starts, order] = parts;
+            // Places are filled in: 1, 2 and 5.
+            let header = [KEYS, 0, 0, batch as u32, heads as u32, 0, k as u32, 0];
+            mask.with_lists(op, header, &[(1, lists?), (2, starts?), (5, order?)], pairs, device)
+        })
+    }
+
+    /// Errs if the index is not one for these pairs.
+    pub(crate) fn check(&self, op: &'static str, pairs: Pairs, key_heads: usize) -> Result<()> {
+        let &[batch, heads, queries, _] = self.sizes();
+        if (queries, self.keys) != (pairs.queries, pairs.keys) {
+            let of = format!("{queries} queries and {} keys", self.keys);
+            let message = format!("lists of {of} for {} queries and {} keys", pairs.queries, pairs.keys);
+            return Err(Error::shape(op, message));
+        }
+        super::check_key_heads(op, [batch, heads], pairs, key_heads)
+    }
+}
+
+/// The length of the lists, if they are u32 [batch, heads, queries, k] and there is something in them.
+fn check_shape(op: &'static str, lists: &Tensor, keys: usize) -> Result<usize> {
+    lists.expect_dtype(op, DType::U32, "u32 lists of keys")?;
+    let &[batch, heads, queries, k] = lists.shape() else {
+        let message = format!("lists of shape {:?}, expected [batch, heads, queries, k]", lists.shape());
+        return Err(Error::shape(op, message));
+    };
+    if lists.elements() == 0 || keys == 0 {
+        let message = format!("lists of shape {:?} of {keys} keys: there is nothing in them", lists.shape());
+        return Err(Error::argument(op, message));
+    }
+    let rows = [batch, heads, keys].iter().try_fold(1u32, |n, &x| n.checked_mul(u32::try_from(x).ok()?));
+    if rows.is_none_or(|rows| rows == u32::MAX) || lists.elements() > 1 << 30 {
+        let message = format!("lists of {batch} x {heads} x {queries} x {k} of {keys} keys are too large");
+        return Err(Error::argument(op, message));
+    }
+    Ok(k)
+}

@@ -1,0 +1,321 @@
+//! Attention layers: projections, positions, scores and masks, on the engine's fused attention.
+
+mod cache;
+mod distance;
+mod dynamic;
+mod pairs;
+mod pass;
+mod project;
+
+use wgrad::nn::{Build, Dropout, Module, Visitor, join_heads};
+use wgrad::{AttentionOptions, KvCache, Tensor};
+
+pub use cache::KeyValues;
+pub use distance::{Distance, DistanceConfig, sinusoids};
+pub use dynamic::DynamicConfig;
+pub use pairs::{DisentangledConfig, Pairs, RelativeConfig};
+pub use pass::{Pass, Window};
+pub use project::Project;
+
+use crate::norm::{Norm, NormConfig};
+use crate::weights::{Form, Linear};
+use crate::{Error, Result};
+use dynamic::Dynamic;
+use pairs::{Disentangled, Relative};
+use project::Projection;
+
+/// Rotary positions (Su et al., RoFormer, 2021) of queries and keys.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rotary {
+    /// Base of the wavelengths.
+    pub theta: f64,
+    /// Elements of a head that are turned.
+    pub dim: usize,
+    /// Whether the pairs are neighbours, or lie half of `dim` apart.
+    pub interleaved: bool,
+}
+
+/// Which of the layers have biases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bias {
+    /// Of the projection to queries; where one matrix makes all three, of that.
+    pub query: bool,
+    /// Of the projection to keys.
+    pub key: bool,
+    /// Of the projection to values.
+    pub value: bool,
+    /// Of the output.
+    pub output: bool,
+}
+
+impl Bias {
+    /// All four, or none.
+    pub fn all(bias: bool) -> Self {
+        Bias { query: bias, key: bias, value: bias, output: bias }
+    }
+
+    /// The three projections to heads.
+    pub fn heads(bias: bool) -> Self {
+        Bias { output: false, ..Bias::all(bias) }
+    }
+}
+
+/// A norm of queries and keys before positions are put in.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HeadNorm {
+    /// Which.
+    pub norm: NormConfig,
+    /// Name of the queries' norm.
+    pub query: &'static str,
+    /// Name of the keys' norm.
+    pub key: &'static str,
+    /// Whether all heads of a position are normalised as one vector, or each by itself.
+    pub together: bool,
+}
+
+/// What is added to the scores beside products of queries and keys.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Scores {
+    /// Nothing but what the pass says.
+    Plain,
+    /// DeBERTa's products of content and relative position.
+    Disentangled(DisentangledConfig),
+    /// Transformer-XL's products with relative positions and segments.
+    Relative(RelativeConfig),
+    /// Doge's dynamic mask.
+    Dynamic(DynamicConfig),
+}
+
+/// What an attention layer is made of. Names are those of a checkpoint, below the block's own.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AttentionConfig {
+    /// Heads of queries.
+    pub heads: usize,
+    /// Heads of keys and values, each shared by `heads / key_heads` heads of queries.
+    pub key_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// The projections to heads.
+    pub project: Project,
+    /// The projection back.
+    pub output: &'static str,
+    /// Which of them have biases.
+    pub bias: Bias,
+    /// How the matrices to heads are stored.
+    pub form: Form,
+    /// How the matrix of the output is stored.
+    pub output_form: Form,
+    /// Factor of the scores; `1 / sqrt(head_dim)` if absent.
+    pub scale: Option<f64>,
+    /// Bound of the scores, by a tanh.
+    pub softcap: Option<f64>,
+    /// How far a query sees, if not all of what the pass allows.
+    pub window: Option<Window>,
+    /// Rotary positions.
+    pub rotary: Option<Rotary>,
+    /// Norm of queries and keys.
+    pub norm: Option<HeadNorm>,
+    /// Further terms of the scores.
+    pub scores: Scores,
+    /// Dropout of the weights while training.
+    pub dropout: f64,
+}
+
+impl AttentionConfig {
+    /// Attention of `heads` heads with biases and nothing special.
+    pub fn new(heads: usize, head_dim: usize, project: Project, output: &'static str) -> Self {
+        AttentionConfig {
+            heads,
+            key_heads: heads,
+            head_dim,
+            project,
+            output,
+            bias: Bias::all(true),
+            form: Form::Rows,
+            output_form: Form::Rows,
+            scale: None,
+            softcap: None,
+            window: None,
+            rotary: None,
+            norm: None,
+            scores: Scores::Plain,
+            dropout: 0.0,
+        }
+    }
+}
+
+/// Terms of the scores with their parameters.
+enum Terms {
+    Plain,
+    Disentangled(Disentangled),
+    Relative(Relative),
+    Dynamic(Dynamic),
+}
+
+/// An attention layer.
+pub struct Attention {
+    config: AttentionConfig,
+    projection: Projection,
+    norms: Option<[Norm; 2]>,
+    terms: Terms,
+    output: Linear,
+    dropout: Dropout,
+}
+
+impl Attention {
+    /// A layer from vectors of `hidden` to vectors of `hidden`.
+    ///
+    /// # Errors
+    /// If the numbers of heads do not fit each other, or memory is exhausted.
+    pub fn new(config: AttentionConfig, hidden: usize, build: &Build) -> Result<Self> {
+        let AttentionConfig { heads, key_heads, head_dim, bias, output_form, .. } = config;
+        if heads == 0 || key_heads == 0 || head_dim == 0 || !heads.is_multiple_of(key_heads) {
+            let message = format!("{heads} attention heads of width {head_dim} with {key_heads} key heads");
+            return Err(Error::config(message));
+        }
+        let norm = |norm: HeadNorm, heads: usize| {
+            Norm::new(norm.norm, if norm.together { heads * head_dim } else { head_dim }, build)
+        };
+        let norms = |n: HeadNorm| Ok::<_, Error>([norm(n, heads)?, norm(n, key_heads)?]);
+        let terms = match config.scores {
+            Scores::Plain => Terms::Plain,
+            Scores::Disentangled(c) => Terms::Disentangled(Disentangled::new(c, &config, hidden, build)?),
+            Scores::Relative(c) => Terms::Relative(Relative::new(c, &config, hidden, build)?),
+            Scores::Dynamic(c) => Terms::Dynamic(Dynamic::new(c, &config, build)?),
+        };
+        Ok(Attention {
+            projection: Projection::new(&config, hidden, build)?,
+            norms: config.norm.map(norms).transpose()?,
+            terms,
+            output: Linear::new(heads * head_dim, hidden, bias.output, output_form, build)?,
+            dropout: Dropout::new(config.dropout)?,
+            config,
+        })
+    }
+
+    /// How far a query sees.
+    pub fn window(&self) -> Option<Window> {
+        self.config.window
+    }
+
+    /// Attention of `x [batch, queries, hidden]` to `context [batch, keys, hidden]`, `x` itself if absent; adds a residual. Keys
+    /// and values of a `cache` come before those of this pass, and are kept with them.
+    ///
+    /// # Errors
+    /// If shapes do not fit.
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        context: Option<&Tensor>,
+        pass: &Pass,
+        cache: Option<&mut KeyValues>,
+        residual: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let [mut query, mut key, value] = self.projection.forward(x, context.unwrap_or(x))?;
+        if let (Some([of_query, of_key]), Some(config)) = (&self.norms, self.config.norm) {
+            query = normed(of_query, &query, config.together)?;
+            key = normed(of_key, &key, config.together)?;
+        }
+        let [mut query, mut key, mut value] = [query.transpose(1, 2)?, key.transpose(1, 2)?, value.transpose(1, 2)?];
+        if let (Some(Rotary { theta, dim, interleaved }), Some(positions)) = (self.config.rotary, &pass.positions) {
+            query = query.rotary(positions, theta, dim, interleaved)?;
+            key = key.rotary(positions, theta, dim, interleaved)?;
+        }
+        if let Some(cache) = cache {
+            cache.append(&key, &value)?;
+            // The first positions have nothing before them: they need not be read back.
+            if pass.offset > 0
+                && let Some(all) = cache.tensors()?
+            {
+                (key, value) = all;
+            }
+            let kept = if pass.steps { cache.kept() } else { None };
+            return self.attend(query, &key, &value, kept, pass, residual);
+        }
+        self.attend(query, &key, &value, None, pass, residual)
+    }
+
+    /// Attention to the encoder's states, whose keys and values are computed once and stay in the `cache`.
+    ///
+    /// # Errors
+    /// If shapes do not fit.
+    pub fn cross(
+        &self,
+        x: &Tensor,
+        context: &Tensor,
+        pass: &Pass,
+        cache: Option<&mut KeyValues>,
+        residual: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let Some(cache) = cache else { return self.forward(x, Some(context), pass, None, residual) };
+        let (key, value) = match cache.tensors()? {
+            Some(both) => both,
+            None => {
+                let [_, key, value] = self.projection.forward(x, context)?;
+                let (key, value) = (key.transpose(1, 2)?, value.transpose(1, 2)?);
+                cache.append(&key, &value)?;
+                (key, value)
+            }
+        };
+        let query = self.projection.query(x)?.transpose(1, 2)?;
+        self.attend(query, &key, &value, None, pass, residual)
+    }
+
+    /// Attention to keys and values, read from where they are `kept` if they are.
+    fn attend(
+        &self,
+        mut query: Tensor,
+        key: &Tensor,
+        value: &Tensor,
+        kept: Option<&KvCache>,
+        pass: &Pass,
+        residual: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let mut options = AttentionOptions {
+            scale: self.config.scale,
+            softcap: self.config.softcap,
+            mask: pass.mask(self.config.window),
+            relative_bias: pass.relative_bias.clone(),
+            dropout: self.dropout.probability(),
+            ..AttentionOptions::default()
+        };
+        match &self.terms {
+            Terms::Plain => {}
+            Terms::Disentangled(terms) => terms.add_to(&mut options, &self.projection, &query, key, pass)?,
+            Terms::Relative(terms) => query = terms.add_to(&mut options, &query, pass)?,
+            Terms::Dynamic(terms) => terms.add_to(&mut options, query.shape()[1], value, pass)?,
+        }
+        let out = match kept {
+            Some(kept) => query.decode(kept, &options)?,
+            None => query.attention(key, value, &options)?,
+        };
+        self.output.forward_then(&join_heads(&out)?, None, residual)
+    }
+}
+
+/// The norm of `x [batch, length, heads, head_dim]`, of each head or of all together.
+fn normed(norm: &Norm, x: &Tensor, together: bool) -> Result<Tensor> {
+    if !together {
+        return norm.forward(x);
+    }
+    let shape: Vec<isize> = x.shape().iter().map(|&n| n as isize).collect();
+    Ok(norm.forward(&x.flatten(2, 3)?)?.reshape(&shape)?)
+}
+
+impl Module for Attention {
+    fn visit(&self, v: &mut Visitor<'_>) {
+        v.module("", &self.projection);
+        if let (Some([query, key]), Some(config)) = (&self.norms, self.config.norm) {
+            v.module(config.query, query);
+            v.module(config.key, key);
+        }
+        match &self.terms {
+            Terms::Plain => {}
+            Terms::Disentangled(terms) => v.module("", terms),
+            Terms::Relative(terms) => v.module("", terms),
+            Terms::Dynamic(terms) => v.module("", terms),
+        }
+        self.output.visit_as(self.config.output, v);
+        v.module("", &self.dropout);
+    }
+}

@@ -1,0 +1,181 @@
+//! Scores that depend on the relative position and the segments of a pair, as compositions that add a bias for each pair.
+
+use wgrad::nn::{Build, Init, Module, Param, Visitor};
+use wgrad::{AttentionOptions, Tensor};
+
+use super::project::Projection;
+use super::{AttentionConfig, Pass};
+use crate::weights::{Form, Linear};
+use crate::{Error, Result};
+
+/// Where pairs of a query and a key stand to each other.
+#[derive(Clone)]
+pub struct Pairs {
+    /// A vector for each relative position, `[places, hidden]`.
+    pub table: Tensor,
+    /// The row of the table for each pair, u32, broadcasts to `[batch, heads, queries, keys]`.
+    pub places: Tensor,
+    /// Which of the two segment vectors goes for each pair, likewise.
+    pub segments: Option<Tensor>,
+    /// Factor of what relative positions and segments add to a pair, likewise.
+    pub factor: Option<Tensor>,
+}
+
+fn pairs(pass: &Pass) -> Result<&Pairs> {
+    pass.pairs.as_ref().ok_or_else(|| Error::argument("pass", "the scores need relative positions, which it lacks"))
+}
+
+/// `rows [batch, heads, n, choices]` at the choice of each pair, `[batch, heads, n, m]`.
+fn chosen(rows: &Tensor, choice: &Tensor) -> Result<Tensor> {
+    let (&[batch, heads, n, _], Some(&m)) = (rows.shape(), choice.shape().last()) else {
+        return Err(Error::argument("pairs", format!("places of shape {:?}", choice.shape())));
+    };
+    Ok(rows.gather(-1, &choice.expand(&[batch, heads, n, m])?)?)
+}
+
+/// Disentangled attention (He et al., DeBERTa, 2021, arXiv 2006.03654, section 3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DisentangledConfig {
+    /// Whether queries meet the relative positions of keys.
+    pub content_to_position: bool,
+    /// Whether keys meet the relative positions of queries.
+    pub position_to_content: bool,
+    /// Names of the positions' projections to queries and keys; None if those of the content serve.
+    pub apart: Option<[&'static str; 2]>,
+}
+
+pub(super) struct Disentangled {
+    config: DisentangledConfig,
+    apart: Option<[Linear; 2]>,
+    heads: usize,
+    head_dim: usize,
+}
+
+impl Disentangled {
+    pub fn new(config: DisentangledConfig, attention: &AttentionConfig, hidden: usize, build: &Build) -> Result<Self> {
+        let &AttentionConfig { heads, head_dim, .. } = attention;
+        let linear = |bias| Linear::new(hidden, heads * head_dim, bias, Form::Rows, build);
+        let apart = config.apart.map(|_| Ok::<_, Error>([linear(true)?, linear(true)?])).transpose()?;
+        Ok(Disentangled { config, apart, heads, head_dim })
+    }
+
+    /// Adds `query_i . key of place (i, j) + key_j . query of place (i, j)`, and divides all by the square root of the number of terms.
+    pub fn add_to(
+        &self,
+        options: &mut AttentionOptions,
+        projection: &Projection,
+        query: &Tensor,
+        key: &Tensor,
+        pass: &Pass,
+    ) -> Result<()> {
+        let Pairs { table, places, .. } = pairs(pass)?;
+        let DisentangledConfig { content_to_position, position_to_content, .. } = self.config;
+        let terms = 1 + usize::from(content_to_position) + usize::from(position_to_content);
+        let scale = 1.0 / ((self.head_dim * terms) as f64).sqrt();
+        options.scale = Some(scale);
+        let table = table.unsqueeze(0)?;
+        // [1, heads, places, head_dim]
+        let project = |own: usize, shared: &dyn Fn(&Tensor) -> Result<Tensor>| -> Result<Tensor> {
+            let projected = match &self.apart {
+                Some(layers) => {
+                    let sizes = [1, -1, self.heads as isize, self.head_dim as isize];
+                    layers[own].forward(&table)?.reshape(&sizes)?
+                }
+                None => shared(&table)?,
+            };
+            Ok(projected.transpose(1, 2)?)
+        };
+        let mut bias = None;
+        if content_to_position {
+            let keys = project(1, &|table| projection.key(table))?;
+            bias = Some(chosen(&query.matmul(&keys.transpose(2, 3)?)?, places)?);
+        }
+        if position_to_content {
+            let queries = project(0, &|table| projection.query(table))?;
+            let products = key.matmul(&queries.transpose(2, 3)?)?;
+            let back = chosen(&products, &places.transpose(2, 3)?)?.transpose(2, 3)?;
+            bias = Some(match bias {
+                Some(bias) => bias.add(&back)?,
+                None => back,
+            });
+        }
+        options.bias = bias.map(|bias| bias.mul_scalar(scale)).transpose()?;
+        Ok(())
+    }
+}
+
+impl Module for Disentangled {
+    fn visit(&self, v: &mut Visitor<'_>) {
+        if let (Some(names), Some(layers)) = (self.config.apart, &self.apart) {
+            for (name, layer) in names.iter().zip(layers) {
+                v.module(name, layer);
+            }
+        }
+    }
+}
+
+/// Relative positions and segments as in Transformer-XL (Dai et al., 2019) and XLNet (Yang et al., 2019), names included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RelativeConfig {
+    /// Projection of the table of positions, `[hidden, heads, head_dim]`.
+    pub project: &'static str,
+    /// Names of what is added to queries that meet content, positions and segments, `[heads, head_dim]` each.
+    pub added: [&'static str; 3],
+    /// Vectors of the two kinds of segments, `[2, heads, head_dim]`.
+    pub segments: &'static str,
+}
+
+pub(super) struct Relative {
+    config: RelativeConfig,
+    project: Linear,
+    added: [Param; 3],
+    segments: Param,
+    heads: usize,
+    scale: f64,
+}
+
+impl Relative {
+    pub fn new(config: RelativeConfig, attention: &AttentionConfig, hidden: usize, build: &Build) -> Result<Self> {
+        let &AttentionConfig { heads, head_dim, scale, .. } = attention;
+        let added = || build.param(&[heads, head_dim], Init::Zeros);
+        Ok(Relative {
+            config,
+            project: Linear::new(hidden, heads * head_dim, false, Form::ColumnsByHead(heads), build)?,
+            added: [added()?, added()?, added()?],
+            segments: build.weight(&[2, heads, head_dim])?,
+            heads,
+            scale: scale.unwrap_or(1.0 / (head_dim as f64).sqrt()),
+        })
+    }
+
+    /// `(query_i + u) . key_j + (query_i + v) . position (i, j) + (query_i + w) . segment (i, j)`: returns the first sum, and adds the
+    /// other products as a bias.
+    pub fn add_to(&self, options: &mut AttentionOptions, query: &Tensor, pass: &Pass) -> Result<Tensor> {
+        let Pairs { table, places, segments, factor } = pairs(pass)?;
+        // Vectors of heads as [1, heads, n, head_dim].
+        let by_head = |x: &Tensor| x.reshape(&[1, -1, self.heads as isize, query.shape()[3] as isize])?.transpose(1, 2);
+        let [content, position, segment] = [0, 1, 2].map(|i| by_head(&self.added[i].tensor()));
+        let meet = |added: &Tensor, vectors: &Tensor| query.add(added)?.matmul(&vectors.transpose(2, 3)?);
+        let vectors = by_head(&self.project.forward(table)?)?;
+        let mut bias = chosen(&meet(&position?, &vectors)?, places)?;
+        if let Some(segments) = segments {
+            let kinds = meet(&segment?, &by_head(&self.segments.tensor())?)?;
+            bias = bias.add(&chosen(&kinds, segments)?)?;
+        }
+        if let Some(factor) = factor {
+            bias = bias.mul(factor)?;
+        }
+        options.bias = Some(bias.mul_scalar(self.scale)?);
+        Ok(query.add(&content?)?)
+    }
+}
+
+impl Module for Relative {
+    fn visit(&self, v: &mut Visitor<'_>) {
+        self.project.visit_as(self.config.project, v);
+        for (name, param) in self.config.added.iter().zip(&self.added) {
+            v.param(name, param);
+        }
+        v.param(self.config.segments, &self.segments);
+    }
+}

@@ -1,0 +1,56 @@
+//! What one pass through a model tells each of its attention layers.
+
+use wgrad::{Mask, Tensor};
+
+use super::Pairs;
+
+/// A query sees the keys from `left` before it to `right` behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Positions before.
+    pub left: usize,
+    /// Positions behind.
+    pub right: usize,
+}
+
+/// Masks, positions and biases that the layers of a model share in one pass.
+#[derive(Clone, Default)]
+pub struct Pass {
+    /// Who sees whom, for layers without a window first, then with each of the windows there are: a mask is made ready for the
+    /// device once, and not by each layer again.
+    masks: Vec<(Option<Window>, Mask)>,
+    /// Positions of the queries, and of the keys of this pass, `[batch, length]`, for rotary embeddings.
+    pub positions: Option<Tensor>,
+    /// Bias of the scores by distance, as [`wgrad::AttentionOptions::relative_bias`].
+    pub relative_bias: Option<Tensor>,
+    /// Relative positions and segments of pairs, for the scores that use them.
+    pub pairs: Option<Pairs>,
+    /// True for real tokens among the keys, `[batch, keys]`; all if absent.
+    pub real: Option<Tensor>,
+    /// How many positions came before.
+    pub offset: usize,
+    /// Whether masks speak of all positions, and not of those of this pass: for a few queries that read kept keys and values where they are.
+    pub steps: bool,
+}
+
+impl Pass {
+    /// A pass under a mask, which layers narrow by their windows. The first query stands at position `offset` among the keys.
+    pub fn new(mask: &Mask, offset: usize, windows: impl Iterator<Item = Option<Window>>) -> Self {
+        let mut masks = vec![(None, mask.clone())];
+        for window in windows {
+            if let Some(Window { left, right }) = window
+                && masks.iter().all(|(known, _)| *known != window)
+            {
+                let near = Mask::window(left, right).at(offset as i64);
+                masks.push((window, mask.clone().and(near)));
+            }
+        }
+        Pass { masks, offset, ..Pass::default() }
+    }
+
+    /// The mask of a layer with this window.
+    pub fn mask(&self, window: Option<Window>) -> Mask {
+        let found = self.masks.iter().find(|(known, _)| *known == window);
+        found.map_or_else(Mask::all, |(_, mask)| mask.clone())
+    }
+}

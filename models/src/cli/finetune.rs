@@ -1,0 +1,82 @@
+//! `wgrad finetune`
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::RangedU64ValueParser;
+
+use super::args::DeviceArgs;
+use crate::finetune::{Settings, finetune};
+use crate::front::codec::Codec;
+use crate::{Error, Result, fsx, zoo};
+
+/// Files that a model folder may hold beside configuration and weights.
+const BESIDE: [&str; 5] =
+    ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "generation_config.json"];
+
+const EXAMPLES: &str = "Examples:
+  wgrad finetune path/to/gpt2 --text book.txt --out runs/gpt2-book
+  wgrad finetune path/to/bert --text a.txt b.txt --steps 500 --lr 5e-5 --out runs/bert-mine";
+
+/// Train a language model further on a text: on the next token, or on masked ones
+#[derive(Debug, Clone, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct FinetuneArgs {
+    /// Folder with config.json, model.safetensors and, for words, tokenizer.json
+    #[arg(value_name = "DIR")]
+    pub model: PathBuf,
+    /// Text files to learn from; the last tenth is held out
+    #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
+    pub text: Vec<PathBuf>,
+    /// Folder for the trained model
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Training steps
+    #[arg(long, default_value = "100")]
+    pub steps: u64,
+    /// Rows in a batch
+    #[arg(long, value_name = "ROWS", default_value = "4", value_parser = RangedU64ValueParser::<usize>::new().range(1..1 << 16))]
+    pub batch: usize,
+    /// Tokens in a row
+    #[arg(long, value_name = "TOKENS", default_value = "128", value_parser = RangedU64ValueParser::<usize>::new().range(2..1 << 20))]
+    pub length: usize,
+    /// Highest learning rate
+    #[arg(long, default_value = "5e-5")]
+    pub lr: f64,
+    /// Seed of the order of the text and of the masks
+    #[arg(long, default_value = "0")]
+    pub seed: u64,
+    /// Where it runs
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+/// Trains, saves, and prints the losses on held-out text.
+pub fn run(args: &FinetuneArgs) -> Result<()> {
+    if args.out.join("config.json").exists() {
+        return Err(Error::file(&args.out, "already holds a model: name another folder"));
+    }
+    let codec = Codec::open(&args.model)?;
+    let mut ids = Vec::new();
+    for path in &args.text {
+        ids.extend(codec.encode(&fsx::read_text(path)?, false)?);
+    }
+    let device = args.device.open()?;
+    device.set_seed(args.seed);
+    let model = zoo::load(&args.model, wgrad::DType::F32, &device)?;
+    let &FinetuneArgs { steps, batch, length, lr, seed, .. } = args;
+    let settings = Settings { steps, batch, length, lr, seed };
+    let mask = codec.mask().map(|(_, id)| id);
+    let losses = finetune(model.text()?, &ids, mask, &settings, &device, &mut |step, loss| {
+        log::info!("step {step}: loss {loss:.4}");
+    })?;
+    model.save(&args.out)?;
+    for name in BESIDE {
+        let from = args.model.join(name);
+        if from.exists() {
+            let to = args.out.join(name);
+            std::fs::copy(&from, &to).map_err(|e| Error::io(&to, &e))?;
+        }
+    }
+    super::print(&format!("held-out loss {:.4} -> {:.4}; in {}\n", losses.before, losses.after, args.out.display()))
+}

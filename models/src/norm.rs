@@ -1,0 +1,107 @@
+//! The norms of blocks, with the options of their checkpoints.
+
+use wgrad::Tensor;
+use wgrad::nn::{Build, Init, Module, Param, Visitor};
+
+use crate::Result;
+
+/// What is normalised, and what follows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum NormKind {
+    /// `(x - mean) / sqrt(var + eps) * gain + bias` (Ba et al., Layer Normalization, 2016).
+    Layer {
+        /// Whether there is a gain.
+        gain: bool,
+        /// Whether there is a bias, beside the gain.
+        bias: bool,
+    },
+    /// `x / sqrt(mean(x^2) + eps) * gain` (Zhang and Sennrich, Root Mean Square Layer Normalization, 2019).
+    Rms {
+        /// What the stored gain lacks: 1 in Gemma, else 0.
+        shift: f64,
+    },
+}
+
+/// A norm of the last dimension.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NormConfig {
+    /// Which.
+    pub kind: NormKind,
+    /// Added to the variance or the mean square.
+    pub eps: f64,
+}
+
+impl NormConfig {
+    /// Layer norm with gain and bias.
+    pub fn layer(eps: f64) -> Self {
+        NormConfig { kind: NormKind::Layer { gain: true, bias: true }, eps }
+    }
+
+    /// RMS norm with a gain.
+    pub fn rms(eps: f64) -> Self {
+        NormConfig { kind: NormKind::Rms { shift: 0.0 }, eps }
+    }
+}
+
+/// A norm with its parameters.
+pub struct Norm {
+    config: NormConfig,
+    weight: Option<Param>,
+    bias: Option<Param>,
+}
+
+impl Norm {
+    /// A norm of vectors of `width`, with gains of one and biases of zero.
+    ///
+    /// # Errors
+    /// If memory is exhausted.
+    pub fn new(config: NormConfig, width: usize, build: &Build) -> Result<Self> {
+        let (gain, bias, ones) = match config.kind {
+            NormKind::Layer { gain, bias } => (gain, gain && bias, Init::Ones),
+            NormKind::Rms { shift } => (true, false, Init::Constant(1.0 - shift)),
+        };
+        let weight = gain.then(|| build.param(&[width], ones)).transpose()?;
+        let bias = bias.then(|| build.param(&[width], Init::Zeros)).transpose()?;
+        Ok(Norm { config, weight, bias })
+    }
+
+    fn gain(&self) -> Result<Option<Tensor>> {
+        let Some(weight) = self.weight.as_ref().map(Param::tensor) else { return Ok(None) };
+        Ok(Some(match self.config.kind {
+            NormKind::Rms { shift } if shift != 0.0 => weight.add_scalar(shift)?,
+            _ => weight,
+        }))
+    }
+
+    /// The norm of `x [.., width]`.
+    ///
+    /// # Errors
+    /// If shapes do not fit.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (gain, bias) = (self.gain()?, self.bias.as_ref().map(Param::tensor));
+        Ok(match self.config.kind {
+            NormKind::Layer { .. } => x.layer_norm(gain.as_ref(), bias.as_ref(), self.config.eps)?,
+            NormKind::Rms { .. } => x.rms_norm(gain.as_ref(), self.config.eps)?,
+        })
+    }
+
+    /// The norm of `x + residual`, in one pass.
+    ///
+    /// # Errors
+    /// If shapes do not fit.
+    pub fn forward_add(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+        let (gain, bias) = (self.gain()?, self.bias.as_ref().map(Param::tensor));
+        let (norm, _) = match self.config.kind {
+            NormKind::Layer { .. } => x.add_layer_norm(residual, gain.as_ref(), bias.as_ref(), self.config.eps)?,
+            NormKind::Rms { .. } => x.add_rms_norm(residual, gain.as_ref(), self.config.eps)?,
+        };
+        Ok(norm)
+    }
+}
+
+impl Module for Norm {
+    fn visit(&self, v: &mut Visitor<'_>) {
+        v.optional("weight", self.weight.as_ref());
+        v.optional("bias", self.bias.as_ref());
+    }
+}
