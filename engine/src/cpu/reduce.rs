@@ -6,18 +6,15 @@
 use super::Float;
 use super::parallel::{collect, fill, for_pieces};
 use super::pool::take;
-use super::strided::vectorised;
 use crate::kernels::reduce::{Axis, Fold};
 use crate::layout::Dims;
 use crate::storage::{CpuData, Element};
 use crate::{DType, Error, Result, Tensor};
 use num_traits::{PrimInt, WrappingAdd, WrappingMul};
 
-/// Elements that are folded side by side.
-const LANES: usize = 32;
-/// Elements folded in the element type before they are widened.
-const BLOCK: usize = 16 * LANES;
-/// Rows of columns folded in the element type before they are widened.
+/// Elements that a lane folds in the element type before it is widened.
+const STEPS: usize = 16;
+/// The same of a column.
 const ROWS: usize = 64;
 /// Elements of a long row that one task folds.
 const SEGMENT: usize = 1 << 15;
@@ -71,11 +68,11 @@ fn float<T: Float, S, J, F>(
     join: J,
     wide_zero: f64,
     finish: F,
-) -> Folder<T, f64, S, fn(T) -> f64, J, F>
+) -> Folder<T, f64, S, impl Fn(T) -> f64 + Sync, J, F>
 where
     S: Fn(T, T) -> T,
 {
-    Folder { zero, step, widen: T::f64, join, wide_zero, finish }
+    Folder { zero, step, widen: |v: T| v.f64(), join, wide_zero, finish }
 }
 
 fn fold_int<T: Element + PrimInt + WrappingAdd + WrappingMul>(fold: Fold, x: &[T], axis: Axis) -> Vec<T> {
@@ -127,18 +124,20 @@ where
     }
 
     fn row(&self, x: &[T]) -> W {
-        if x.len() < LANES {
-            return x.iter().fold(self.wide_zero, |a, &v| (self.join)(a, (self.widen)((self.step)(self.zero, v))));
+        match x.len() {
+            0..16 => x.iter().fold(self.wide_zero, |a, &v| (self.join)(a, (self.widen)((self.step)(self.zero, v)))),
+            16..512 => self.lanes::<16>(x),
+            // As many as let the compiler keep them in registers, and additions not wait for each other.
+            _ => self.lanes::<64>(x),
         }
-        vectorised(|| self.lanes(x))
     }
 
-    #[inline(always)]
-    fn lanes(&self, x: &[T]) -> W {
-        let mut totals = [self.wide_zero; LANES];
-        for block in x.chunks(BLOCK) {
-            let mut lanes = [self.zero; LANES];
-            let (whole, rest) = block.as_chunks::<LANES>();
+    /// `N` neighbours are folded side by side, then joined in a tree.
+    fn lanes<const N: usize>(&self, x: &[T]) -> W {
+        let mut totals = [self.wide_zero; N];
+        for block in x.chunks(STEPS * N) {
+            let mut lanes = [self.zero; N];
+            let (whole, rest) = block.as_chunks::<N>();
             for chunk in whole {
                 for (a, &v) in lanes.iter_mut().zip(chunk) {
                     *a = (self.step)(*a, v);
@@ -151,7 +150,7 @@ where
                 *total = (self.join)(*total, (self.widen)(a));
             }
         }
-        let mut half = LANES / 2;
+        let mut half = N / 2;
         while half > 0 {
             for i in 0..half {
                 totals[i] = (self.join)(totals[i], totals[i + half]);
@@ -165,7 +164,7 @@ where
         let Axis { n, inner, .. } = axis;
         let mut out: Vec<T> = take(axis.outer * inner);
         let tile = |outer: usize, tile: usize, out: &mut [T]| {
-            vectorised(|| self.tile(&x[outer * n * inner..][..n * inner], inner, tile * TILE, out));
+            self.tile(&x[outer * n * inner..][..n * inner], inner, tile * TILE, out);
         };
         // Whole planes to each core, or, where they are few, tiles of a plane.
         if axis.outer >= 8 || inner <= TILE {
@@ -181,7 +180,6 @@ where
     }
 
     /// Folds the columns from `first` on, as many as `out` holds, of `x [n, inner]`.
-    #[inline(always)]
     fn tile(&self, x: &[T], inner: usize, first: usize, out: &mut [T]) {
         let mut totals = [self.wide_zero; TILE];
         for block in x.chunks(ROWS * inner) {

@@ -100,19 +100,6 @@ pub(crate) trait Vectorised: Sized {
     }
 }
 
-/// Runs `f` compiled for the widest vector instructions of this machine, as far as it is inlined.
-pub(crate) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
-    struct Call<F>(F);
-    impl<R, F: FnOnce() -> R> Vectorised for Call<F> {
-        type Output = R;
-        #[inline(always)]
-        fn run(self) -> R {
-            (self.0)()
-        }
-    }
-    Call(f).dispatch()
-}
-
 /// `y[i] = f(x[i])`.
 pub(crate) fn map_each<T: Element, O: Element>(x: &[T], y: &mut [O], f: impl Fn(T) -> O) {
     struct Each<'a, T, O, F>(&'a [T], &'a mut [O], F);

@@ -38,7 +38,7 @@ fn spread(gpu: &Gpu, fours: u32) -> ([(&'static str, f64); 2], u64) {
     let (workgroup, each) = match gpu.caps().software {
         false => (256, 1),
         true if fours < 1024 => (64, 1),
-        true => (256, 4),
+        true => (256, 2),
     };
     ([("WORKGROUP", f64::from(workgroup)), ("FOURS", f64::from(each))], u64::from(fours.div_ceil(workgroup * each)))
 }
