@@ -1,9 +1,9 @@
 //! Relative positions that all layers of a stack share.
 
-use wgrad::Tensor;
 use wgrad::nn::{Build, Embedding, Module, Visitor, alibi, alibi_slopes, relative_bias};
+use wgrad::{Buckets, Tensor};
 
-use super::{Pairs, Pass};
+use super::Pass;
 use crate::norm::{Norm, NormConfig};
 use crate::{Error, Result};
 
@@ -101,11 +101,11 @@ impl Distance {
                 }
                 let row = |distance: i64| {
                     let bucket = log.map_or(distance, |far| log_bucket(distance, span, far));
-                    (bucket + span as i64).clamp(0, 2 * span as i64 - 1) as u32
+                    (bucket + span as i64).clamp(0, 2 * span as i64 - 1) as usize
                 };
-                let pairs = (0..queries as i64).flat_map(|i| (0..keys as i64).map(move |j| i + offset - j));
-                let places = Tensor::from_vec(pairs.map(row).collect(), &[1, 1, queries, keys], like.device())?;
-                pass.pairs = Some(Pairs { table, places, segments: None, factor: None });
+                // Buckets count from the query to the key.
+                let buckets = Buckets::new(queries, keys, 2 * span, |distance| row(-distance))?;
+                pass.vectors = Some((table, buckets));
             }
             _ => {}
         }

@@ -6,9 +6,10 @@ mod dynamic;
 mod pairs;
 mod pass;
 mod project;
+mod rotary;
 
 use wgrad::nn::{Build, Dropout, Module, Visitor, join_heads};
-use wgrad::{AttentionOptions, KvCache, Tensor};
+use wgrad::{AttentionOptions, KvCache, Rope, Tensor};
 
 pub use cache::KeyValues;
 pub use distance::{Distance, DistanceConfig, sinusoids};
@@ -16,6 +17,7 @@ pub use dynamic::DynamicConfig;
 pub use pairs::{DisentangledConfig, Pairs, RelativeConfig};
 pub use pass::{Pass, Window};
 pub use project::Project;
+pub use rotary::{Rotary, Stretch};
 
 use crate::norm::{Norm, NormConfig};
 use crate::weights::{Form, Linear};
@@ -23,17 +25,6 @@ use crate::{Error, Result};
 use dynamic::Dynamic;
 use pairs::{Disentangled, Relative};
 use project::Projection;
-
-/// Rotary positions (Su et al., RoFormer, 2021) of queries and keys.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rotary {
-    /// Base of the wavelengths.
-    pub theta: f64,
-    /// Elements of a head that are turned.
-    pub dim: usize,
-    /// Whether the pairs are neighbours, or lie half of `dim` apart.
-    pub interleaved: bool,
-}
 
 /// Which of the layers have biases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,6 +148,7 @@ pub struct Attention {
     config: AttentionConfig,
     projection: Projection,
     norms: Option<[Norm; 2]>,
+    rope: Option<Rope>,
     terms: Terms,
     output: Linear,
     dropout: Dropout,
@@ -186,6 +178,7 @@ impl Attention {
         Ok(Attention {
             projection: Projection::new(&config, hidden, build)?,
             norms: config.norm.map(norms).transpose()?,
+            rope: config.rotary.map(|rotary| rotary.rope()).transpose()?,
             terms,
             output: Linear::new(heads * head_dim, hidden, bias.output, output_form, build)?,
             dropout: Dropout::new(config.dropout)?,
@@ -217,9 +210,8 @@ impl Attention {
             key = normed(of_key, &key, config.together)?;
         }
         let [mut query, mut key, mut value] = [query.transpose(1, 2)?, key.transpose(1, 2)?, value.transpose(1, 2)?];
-        if let (Some(Rotary { theta, dim, interleaved }), Some(positions)) = (self.config.rotary, &pass.positions) {
-            query = query.rotary(positions, theta, dim, interleaved)?;
-            key = key.rotary(positions, theta, dim, interleaved)?;
+        if let (Some(rope), Some(positions)) = (&self.rope, &pass.positions) {
+            (query, key) = (query.rope(positions, rope)?, key.rope(positions, rope)?);
         }
         if let Some(cache) = cache {
             cache.append(&key, &value)?;

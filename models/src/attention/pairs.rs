@@ -1,4 +1,4 @@
-//! Scores that depend on the relative position and the segments of a pair, as compositions that add a bias for each pair.
+//! Scores that depend on the relative position and the segments of a pair.
 
 use wgrad::nn::{Build, Init, Module, Param, Visitor};
 use wgrad::{AttentionOptions, Tensor};
@@ -8,7 +8,7 @@ use super::{AttentionConfig, Pass};
 use crate::weights::{Form, Linear};
 use crate::{Error, Result};
 
-/// Where pairs of a query and a key stand to each other.
+/// Where pairs of a query and a key stand to each other, for scores that are added as a bias for each pair.
 #[derive(Clone)]
 pub struct Pairs {
     /// A vector for each relative position, `[places, hidden]`.
@@ -59,7 +59,7 @@ impl Disentangled {
         Ok(Disentangled { config, apart, heads, head_dim })
     }
 
-    /// Adds `query_i . key of place (i, j) + key_j . query of place (i, j)`, and divides all by the square root of the number of terms.
+    /// Adds `query_i . key of bucket (i, j) + key_j . query of bucket (i, j)`, and divides all by the square root of the number of terms.
     pub fn add_to(
         &self,
         options: &mut AttentionOptions,
@@ -68,13 +68,15 @@ impl Disentangled {
         key: &Tensor,
         pass: &Pass,
     ) -> Result<()> {
-        let Pairs { table, places, .. } = pairs(pass)?;
+        let Some((table, buckets)) = &pass.vectors else {
+            return Err(Error::argument("pass", "disentangled attention needs vectors of distances, which it lacks"));
+        };
         let DisentangledConfig { content_to_position, position_to_content, .. } = self.config;
         let terms = 1 + usize::from(content_to_position) + usize::from(position_to_content);
         let scale = 1.0 / ((self.head_dim * terms) as f64).sqrt();
         options.scale = Some(scale);
         let table = table.unsqueeze(0)?;
-        // [1, heads, places, head_dim]
+        // Scaled, [1, heads, head_dim, buckets].
         let project = |own: usize, shared: &dyn Fn(&Tensor) -> Result<Tensor>| -> Result<Tensor> {
             let projected = match &self.apart {
                 Some(layers) => {
@@ -83,23 +85,16 @@ impl Disentangled {
                 }
                 None => shared(&table)?,
             };
-            Ok(projected.transpose(1, 2)?)
+            Ok(projected.permute(&[0, 2, 3, 1])?.mul_scalar(scale)?)
         };
-        let mut bias = None;
+        let mut added = wgrad::Disentangled { c2p: None, p2c: None, buckets: buckets.clone() };
         if content_to_position {
-            let keys = project(1, &|table| projection.key(table))?;
-            bias = Some(chosen(&query.matmul(&keys.transpose(2, 3)?)?, places)?);
+            added.c2p = Some(query.matmul(&project(1, &|table| projection.key(table))?)?);
         }
         if position_to_content {
-            let queries = project(0, &|table| projection.query(table))?;
-            let products = key.matmul(&queries.transpose(2, 3)?)?;
-            let back = chosen(&products, &places.transpose(2, 3)?)?.transpose(2, 3)?;
-            bias = Some(match bias {
-                Some(bias) => bias.add(&back)?,
-                None => back,
-            });
+            added.p2c = Some(key.matmul(&project(0, &|table| projection.query(table))?)?);
         }
-        options.bias = bias.map(|bias| bias.mul_scalar(scale)).transpose()?;
+        options.disentangled = (terms > 1).then_some(added);
         Ok(())
     }
 }

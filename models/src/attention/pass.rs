@@ -1,6 +1,6 @@
 //! What one pass through a model tells each of its attention layers.
 
-use wgrad::{Mask, Tensor};
+use wgrad::{Buckets, Mask, Tensor};
 
 use super::Pairs;
 
@@ -25,6 +25,8 @@ pub struct Pass {
     pub relative_bias: Option<Tensor>,
     /// Relative positions and segments of pairs, for the scores that use them.
     pub pairs: Option<Pairs>,
+    /// Vectors of distances `[buckets, hidden]` and the bucket of each pair, for disentangled attention.
+    pub vectors: Option<(Tensor, Buckets)>,
     /// True for real tokens among the keys, `[batch, keys]`; all if absent.
     pub real: Option<Tensor>,
     /// How many positions came before.

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::activation::{self, Activation};
-use crate::attention::Rotary;
+use crate::attention::{Rotary, Stretch};
 use crate::{Error, Result};
 
 /// Largest size that a configuration may name: products of two still fit 64 bits.
@@ -232,11 +232,7 @@ impl Config {
         };
         let source = of_kind.as_ref().or(today.as_ref()).unwrap_or(self);
         let scaling = self.inner("rope_scaling")?;
-        let scaling = scaling.as_ref().unwrap_or(source);
-        let name = scaling.text_or("rope_type|type", "default")?;
-        if name != "default" {
-            return Err(scaling.error(format!("rotary positions of type {name:?} are not supported")));
-        }
+        let stretch = self.stretch(scaling.as_ref().unwrap_or(source))?;
         let theta = source.number_or("rope_theta|rotary_emb_base", self.number_or("rope_theta", theta)?)?;
         let share = self.number_or("partial_rotary_factor|rotary_pct", 1.0)?;
         let share = source.number_or("partial_rotary_factor", share)?;
@@ -244,7 +240,37 @@ impl Config {
             return Err(self.error(format!("rotary positions of base {theta} on {share} of a head")));
         }
         let dim = (head_dim as f64 * share) as usize;
-        Ok(Rotary { theta, dim: dim - dim % 2, interleaved: false })
+        if dim > 1 << 16 {
+            return Err(self.error(format!("rotary positions of {dim} elements")));
+        }
+        Ok(Rotary { theta, dim: dim - dim % 2, interleaved: false, stretch })
+    }
+
+    /// How `scaling` says that rotary positions are stretched.
+    fn stretch(&self, scaling: &Config) -> Result<Stretch> {
+        let name = scaling.text_or("rope_type|type", "default")?;
+        let number = |names: &str, default: f64| Ok::<_, Error>(scaling.positive_if(names)?.unwrap_or(default));
+        let factor = number("factor", 1.0)?;
+        let positions = self.number_or("max_position_embeddings", 2048.0)?.max(1.0);
+        let original = number("original_max_position_embeddings", positions)?;
+        let stretch = match name.as_str() {
+            "default" => return Ok(Stretch::None),
+            "linear" => Stretch::Linear { factor },
+            "llama3" => {
+                let (low, high) = (number("low_freq_factor", 1.0)?, number("high_freq_factor", 4.0)?);
+                if low >= high {
+                    return Err(scaling.error(format!("low_freq_factor {low} is not below high_freq_factor {high}")));
+                }
+                Stretch::ByLength { factor, low, high, original }
+            }
+            "yarn" => {
+                let magnitude = number("attention_factor", if factor > 1.0 { 0.1 * factor.ln() + 1.0 } else { 1.0 })?;
+                let (fast, slow) = (number("beta_fast", 32.0)?, number("beta_slow", 1.0)?);
+                Stretch::Yarn { factor, fast, slow, original, magnitude }
+            }
+            _ => return Err(scaling.error(format!("rotary positions of type {name:?} are not supported"))),
+        };
+        Ok(stretch)
     }
 
     /// An error about this file.
@@ -295,7 +321,7 @@ mod tests {
     #[test]
     fn rotary_positions_of_all_spellings() {
         let rotary = |value: Value, kind| config(value).rotary(kind, 8, 10_000.0);
-        let plain = Rotary { theta: 10_000.0, dim: 8, interleaved: false };
+        let plain = Rotary { theta: 10_000.0, dim: 8, interleaved: false, stretch: Stretch::None };
         assert_eq!(rotary(json!({}), None).unwrap(), plain);
         let old = json!({ "rope_theta": 500.0, "rotary_pct": 0.5, "rope_scaling": null });
         assert_eq!(rotary(old, None).unwrap(), Rotary { theta: 500.0, dim: 4, ..plain });
@@ -306,6 +332,16 @@ mod tests {
         assert_eq!(rotary(new, None).unwrap(), Rotary { theta: 7.0, dim: 4, ..plain });
         let kinds = json!({ "rope_parameters": { "near": { "rope_theta": 3.0 }, "far": { "rope_theta": 9.0 } } });
         assert_eq!(rotary(kinds.clone(), Some("far")).unwrap().theta, 9.0);
-        assert!(rotary(json!({ "rope_scaling": { "type": "linear", "factor": 2.0 } }), None).is_err());
+        let linear = json!({ "rope_scaling": { "type": "linear", "factor": 2.0 } });
+        assert_eq!(rotary(linear, None).unwrap().stretch, Stretch::Linear { factor: 2.0 });
+        let llama = json!({ "rope_theta": 500000.0, "rope_scaling": {
+            "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192,
+        } });
+        let stretch = Stretch::ByLength { factor: 8.0, low: 1.0, high: 4.0, original: 8192.0 };
+        assert_eq!(rotary(llama, None).unwrap(), Rotary { theta: 500_000.0, stretch, ..plain });
+        for wrong in [json!({ "type": "dynamic" }), json!({ "type": "linear", "factor": 0.0 })] {
+            assert!(rotary(json!({ "rope_scaling": wrong }), None).is_err());
+        }
     }
 }

@@ -225,7 +225,7 @@ fn what_does_not_fit_is_named() {
     refused("num_key_value_heads", json!(3), &["3 key heads"]);
     refused("hidden_size", json!("wide"), &["hidden_size", "wide"]);
     refused("num_hidden_layers", json!(3), &["model.layers.2"]);
-    refused("rope_parameters", json!({ "rope_type": "yarn" }), &["yarn"]);
+    refused("rope_parameters", json!({ "rope_type": "longrope" }), &["longrope"]);
 }
 
 /// Step by step with kept keys and values, a decoder gives what it gives for the whole text.
