@@ -16,6 +16,7 @@ pub mod fsx;
 pub mod generate;
 pub mod heads;
 pub mod inspect;
+pub mod mixer;
 pub mod norm;
 pub mod plot;
 pub mod progress;

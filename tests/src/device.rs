@@ -26,7 +26,8 @@ pub fn each_device(test: impl Fn(&Device)) {
     }
 }
 
-/// The GPU under test, opened once a process with checked shaders and guards; None if `WGRAD_SKIP_GPU=1`.
+/// The GPU under test, opened once a process with guards; None if `WGRAD_SKIP_GPU=1`. Shaders are those that users run, without the driver's
+/// checks of indices, which would only hide what the guards find, and triple the time of compiling, unless `WGRAD_TEST_CHECKED=1`.
 pub fn gpu() -> Option<&'static Device> {
     static GPU: OnceLock<Option<Device>> = OnceLock::new();
     GPU.get_or_init(|| open(false)).as_ref()
@@ -69,7 +70,7 @@ fn open_with(portable: bool, binding_limit: Option<u64>) -> Option<Device> {
         },
     };
     let mut options = GpuOptions::default();
-    (options.checked, options.guards) = (true, true);
+    (options.checked, options.guards) = (env::var("WGRAD_TEST_CHECKED").is_ok_and(|v| v == "1"), true);
     options.portable = portable;
     options.binding_limit = binding_limit;
     if portable {

@@ -61,8 +61,8 @@ struct Binding {
     name: String,
     /// The alias that it is declared with, and the integers that the alias takes.
     alias: Option<(String, Vec<DType>)>,
-    /// Whether it is written one element at a time, which halves cannot be.
-    writes_one: bool,
+    /// Whether it can hold halves: those that are written one element at a time cannot, nor those of integers alone.
+    halves: bool,
 }
 
 /// The element types that the bindings of a file can have together: all floats of one width, each binding alone in another, and
@@ -74,8 +74,8 @@ fn variants(kernel: &str) -> Vec<Elems> {
     };
     let mut all = vec![Elems::new()];
     for half in [DType::F16, DType::BF16] {
-        all.push(with(&|b| !b.writes_one, half));
-        for binding in bindings.iter().filter(|b| !b.writes_one) {
+        all.push(with(&|b| b.halves, half));
+        for binding in bindings.iter().filter(|b| b.halves) {
             all.push(with(&|b| b.name == binding.name, half));
         }
     }
@@ -103,14 +103,12 @@ fn bindings(kernel: &str) -> Vec<Binding> {
         let of = of.trim_end_matches([';', '>']).trim_start_matches("vec4<");
         let has = |accessor: &str| text.contains(&format!("\nfn {accessor}_{name}("));
         let loads = ["load", "load2", "load4", "store", "store2", "store4"].into_iter().any(has);
-        let alias =
-            text.lines().find(|l| l.starts_with(&format!("alias {of} = "))).map(|l| (of.to_string(), integers(l)));
+        let line = text.lines().find(|l| l.starts_with(&format!("alias {of} = ")));
+        let alias = line.map(|l| (of.to_string(), integers(l)));
         if loads && (of == "f32" || alias.is_some()) {
-            bindings.push(Binding {
-                name: name.to_string(),
-                alias,
-                writes_one: has("store") && !has("store2") && !has("store4"),
-            });
+            let writes_one = has("store") && !has("store2") && !has("store4");
+            let floats = line.and_then(|l| l.split_once("takes")).is_none_or(|(_, types)| types.contains("f32"));
+            bindings.push(Binding { name: name.to_string(), alias, halves: floats && !writes_one });
         }
     }
     bindings

@@ -6,6 +6,7 @@ pub(crate) mod cross_entropy;
 pub(crate) mod elementwise;
 pub(crate) mod index;
 pub(crate) mod join;
+pub(crate) mod kept_until;
 pub(crate) mod math;
 pub(crate) mod matmul;
 pub(crate) mod norm;

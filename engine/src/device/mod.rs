@@ -86,6 +86,14 @@ impl Device {
         }
     }
 
+    /// Counts the high-water marks of [`Device::memory`] anew, from what is in use now: for measuring one part of a program.
+    pub fn reset_peaks(&self) {
+        match &self.0.kind {
+            Kind::Gpu(gpu) => gpu.reset_peaks(),
+            Kind::Cpu(memory) => memory.peak.store(memory.live.load(Ordering::Relaxed), Ordering::Relaxed),
+        }
+    }
+
     /// Limits the bytes that tensors of this device may take together; `None` lifts the limit. Beyond it,
     /// operations return [`Error::OutOfMemory`].
     pub fn set_memory_limit(&self, bytes: Option<u64>) {

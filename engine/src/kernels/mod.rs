@@ -7,6 +7,7 @@ mod divisor;
 pub(crate) mod elementwise;
 pub(crate) mod index;
 pub(crate) mod join;
+pub(crate) mod kept_until;
 pub(crate) mod matmul;
 pub(crate) mod norm;
 pub(crate) mod optim;

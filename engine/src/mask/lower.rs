@@ -5,9 +5,10 @@ use super::{Mask, Pairs, Term};
 use crate::cpu::parallel::fill_rows;
 use crate::device::Kind;
 use crate::kernels::attention::pack_bits;
+use crate::ops::join::PadMode;
 use crate::snippet::VisibleCode;
 use crate::sparse::KeyIndex;
-use crate::{Device, Error, Result, Tensor};
+use crate::{DType, Device, Error, Result, Tensor};
 
 /// A mask made ready for one attention.
 #[derive(Clone, Debug)]
@@ -67,11 +68,18 @@ pub(crate) fn words<'a>(
     Ok(Words { words, visible: code.map(|code| code.on_cpu(op)).transpose()?, pairs, shift: 0 })
 }
 
-/// The list under construction: what the host knows, and then tensors of bits, whose places are known before they are.
+/// The list under construction: what the host knows, and then tensors of the device, whose places are known before they are.
 struct List {
     words: Vec<u32>,
-    bits: Vec<Tensor>,
+    late: Vec<Tensor>,
     end: usize,
+}
+
+/// Whether the words of the term can be made on a GPU that has its numbers, so that nobody waits for them. There, time never is
+/// negative.
+fn on_device(term: &Term, device: &Device) -> bool {
+    let Term::Intervals { low, high, times: None, shift } = term else { return false };
+    device.is_gpu() && *shift >= 0 && (low.device().same(device) || high.device().same(device))
 }
 
 fn lower(
@@ -82,15 +90,15 @@ fn lower(
     device: &Device,
 ) -> Result<Tensor> {
     let count = terms.len() + usize::from(index.is_some());
-    let mut list = List { words: vec![0; 1 + TERM * count], bits: Vec::new(), end: 0 };
+    let mut list = List { words: vec![0; 1 + TERM * count], late: Vec::new(), end: 0 };
     list.words[0] = count as u32;
-    // Bits and lists late: they may come from the device. A function of the user last: it may cost most.
-    let late = |term: &Term| matches!(term, Term::Bits { .. } | Term::Keys(_));
+    // What may come from the device is late. A function of the user last: it may cost most.
+    let late = |term: &Term| matches!(term, Term::Bits { .. } | Term::Keys(_)) || on_device(term, device);
     let mut order: Vec<&Term> = terms.iter().collect();
     order.sort_by_key(|term| (matches!(term, Term::Code { .. }), late(term)));
     let first = usize::from(index.is_some());
     for (place, term) in order.into_iter().enumerate() {
-        if late(term) && list.bits.is_empty() {
+        if late(term) && list.late.is_empty() {
             list.end = list.words.len();
         }
         let numbers = list.add(op, term, pairs, device)?;
@@ -104,7 +112,7 @@ fn lower(
         for (word, tensor) in lists {
             header[*word] = list.end as u32;
             list.end += tensor.elements();
-            list.bits.push(tensor.clone());
+            list.late.push(tensor.clone());
         }
         if list.end > 1 << 30 {
             return Err(Error::shape(op, format!("a mask and lists of {} words are too large", list.end)));
@@ -113,7 +121,7 @@ fn lower(
     }
     let length = list.words.len();
     let known = Tensor::from_vec(list.words, &[length], device)?;
-    let parts: Vec<&Tensor> = std::iter::once(&known).chain(&list.bits).collect();
+    let parts: Vec<&Tensor> = std::iter::once(&known).chain(&list.late).collect();
     if parts.len() == 1 { Ok(known) } else { Tensor::concat(&parts, 0) }
 }
 
@@ -158,6 +166,9 @@ impl List {
                 let [k, k_stride] = self.rows(&of_keys.to_vec::<u32>()?, keys, extremes);
                 [SEGMENTS, q, q_stride, k, k_stride, 0, 0, 0]
             }
+            Term::Intervals { low, high, shift, .. } if on_device(term, device) => {
+                self.device_intervals(low, high, *shift, pairs, device)?
+            }
             Term::Intervals { low, high, times, shift } => self.intervals(low, high, times.as_ref(), *shift, pairs)?,
             Term::Keys(index) => self.keys(index, device)?,
             Term::Code { shift, .. } => [CODE, word(*shift), 0, 0, 0, 0, 0, 0],
@@ -192,12 +203,7 @@ impl List {
                 })
                 .collect()
         });
-        let (batch_stride, head_stride) = match (batch, heads) {
-            (1, 1) => (0, 0),
-            (1, _) => (0, stride),
-            (_, 1) => (stride, 0),
-            _ => (stride * heads as u32, stride),
-        };
+        let [batch_stride, head_stride] = strides(batch, heads, stride);
         let [times, last] = match times {
             None => [0, shift.clamp(-super::FAR, super::FAR) as i32 as u32],
             Some(times) => {
@@ -209,13 +215,45 @@ impl List {
         Ok([INTERVALS, place, batch_stride, head_stride, times, last, 0, 0])
     }
 
+    /// The same rows of pairs and summaries, made on the device.
+    fn device_intervals(
+        &mut self,
+        low: &Tensor,
+        high: &Tensor,
+        shift: i64,
+        Pairs { keys, .. }: Pairs,
+        device: &Device,
+    ) -> Result<[u32; TERM]> {
+        let (batch, heads) = (low.shape()[0].max(high.shape()[0]), low.shape()[1].max(high.shape()[1]));
+        let of = |x: &Tensor| x.to_device(device)?.expand(&[batch, heads, keys]);
+        let ends = [of(low)?, of(high)?];
+        let blocks = keys.div_ceil(BLOCK);
+        let missing = (blocks * BLOCK - keys) as isize;
+        let mut extremes = Vec::with_capacity(4);
+        for x in &ends {
+            // The last block is filled up by its last key.
+            let whole = x.pad(&[(0, 0), (0, 0), (0, missing)], PadMode::Replicate)?;
+            let whole = whole.reshape(&[batch, heads, blocks, BLOCK].map(|n| n as isize))?;
+            extremes.extend([whole.min(&[-1], false)?, whole.max(&[-1], false)?]);
+        }
+        let rows = |parts: &[&Tensor]| Tensor::stack(parts, -1)?.flatten(2, 3);
+        let summaries: Vec<&Tensor> = extremes.iter().collect();
+        let words = Tensor::concat(&[&rows(&[&ends[0], &ends[1]])?, &rows(&summaries)?], -1)?.cast(DType::U32)?;
+        let place = self.end as u32;
+        self.end += words.elements();
+        let stride = (words.elements() / (batch * heads).max(1)) as u32;
+        self.late.push(words.flatten(0, -1)?);
+        let [batch_stride, head_stride] = strides(batch, heads, if batch * heads > 1 { stride } else { 0 });
+        Ok([INTERVALS, place, batch_stride, head_stride, 0, shift.min(super::FAR) as u32, 0, 0])
+    }
+
     /// Lists of keys, which may come from the device.
     fn keys(&mut self, index: &KeyIndex, device: &Device) -> Result<[u32; TERM]> {
         let &[batch, heads, _, k] = index.sizes();
         let lists = index.lists().to_device(device)?.reshape(&[-1])?;
         let place = self.end as u32;
         self.end += lists.elements();
-        self.bits.push(lists);
+        self.late.push(lists);
         Ok([KEYS, place, k as u32, batch as u32, heads as u32, 0, 0, 0])
     }
 
@@ -252,10 +290,20 @@ impl List {
         let stride = |size: usize, stride: usize| if size == 1 { 0 } else { stride as u32 };
         let place = self.end as u32;
         self.end += packed.elements();
-        self.bits.push(packed);
+        self.late.push(packed);
         let strides = [stride(batch, heads * matrix), stride(heads, matrix), stride(height, words)];
         let block = |n: usize| n.min(1 << 30) as u32;
         Ok([BITS, place, strides[0], strides[1], strides[2], block(rows), block(columns), 0])
+    }
+}
+
+/// Strides by batch element and by head of rows that lie end to end.
+fn strides(batch: usize, heads: usize, stride: u32) -> [u32; 2] {
+    match (batch, heads) {
+        (1, 1) => [0, 0],
+        (1, _) => [0, stride],
+        (_, 1) => [stride, 0],
+        _ => [stride * heads as u32, stride],
     }
 }
 

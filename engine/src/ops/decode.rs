@@ -144,7 +144,7 @@ fn check(query: &Tensor, pages: &Pages, places: &Places, options: &AttentionOpti
         ("rotary", options.rotary.is_some()),
         ("head_scale", options.head_scale.is_some()),
         ("disentangled", options.disentangled.is_some()),
-        ("score", options.score.is_some()),
+        ("score modifier", options.score.is_some()),
     ];
     if let Some((name, _)) = refused.iter().find(|(_, given)| *given) {
         let message =

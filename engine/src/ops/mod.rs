@@ -7,6 +7,7 @@ pub(crate) mod einsum;
 pub(crate) mod elementwise;
 pub(crate) mod index;
 pub(crate) mod join;
+pub(crate) mod kept_until;
 pub(crate) mod linear_attention;
 pub(crate) mod matmul;
 pub(crate) mod norm;

@@ -1,7 +1,7 @@
 //! Attention and rotary positions. The work is in [`crate::ops::attention`] and [`crate::ops::rotary`].
 
 use crate::ops::attention::{AttentionOptions, attention, reference, sparse_attention};
-use crate::ops::{decode, rotary};
+use crate::ops::{decode, kept_until, rotary};
 use crate::{KvCache, PagedCache, Result, Rope, Sequence, SparseIndex, Tensor};
 
 impl Tensor {
@@ -93,5 +93,19 @@ impl Tensor {
     /// If shapes, dtypes or devices do not fit, `rotary_dim` is odd or above head_dim, or `theta` is not positive.
     pub fn rotary(&self, positions: &Tensor, theta: f64, rotary_dim: usize, interleaved: bool) -> Result<Tensor> {
         rotary::rotary(self, positions, theta, rotary_dim, interleaved)
+    }
+
+    /// How long each key of scores `[.., keys]` stays among the `window` best, as queries pass by: for key `j` the first query `i
+    /// >= j` at which `window` of the keys up to `i` have larger scores, or equal ones and stand later; `keys` if there is none.
+    /// i32, `[.., keys]`, without gradient, on the device.
+    ///
+    /// A key that fell out never returns, since the keys that compete only become more. So [`Mask::intervals`](crate::Mask::intervals)
+    /// from each key's own place to here lets query `i` see the best `window` of the keys `0..=i`, without a list for each query
+    /// ("Trainable Dynamic Mask Sparse Attention", arXiv 2508.02124). Equal scores give the sliding window.
+    ///
+    /// # Errors
+    /// If the scores are not floats, or a scalar.
+    pub fn kept_until(&self, window: usize) -> Result<Tensor> {
+        kept_until::kept_until(self, window)
     }
 }

@@ -40,6 +40,19 @@ impl KeyValues {
         })
     }
 
+    /// Those of `length` positions from `start` on in one row of the batch, as a batch of their own.
+    ///
+    /// # Errors
+    /// If there are no such positions.
+    pub fn cut(&self, row: usize, start: usize, length: usize) -> Result<KeyValues> {
+        let mut part = KeyValues::default();
+        if let Some((key, value)) = self.tensors()? {
+            let cut = |x: &Tensor| x.narrow(0, row, 1)?.narrow(2, start, length);
+            part.append(&cut(&key)?, &cut(&value)?)?;
+        }
+        Ok(part)
+    }
+
     /// Keeps the rows `chosen` (u32) of the batch, in their order, each as often as it is named: for beams.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ pub use cache::KeyValues;
 pub use distance::{Distance, DistanceConfig, sinusoids};
 pub use dynamic::DynamicConfig;
 pub use pairs::{DisentangledConfig, Pairs, RelativeConfig};
-pub use pass::{Pass, Window};
+pub use pass::{Losses, Pass, Window};
 pub use project::Project;
 pub use rotary::{Rotary, Stretch};
 

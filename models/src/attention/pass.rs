@@ -1,8 +1,11 @@
 //! What one pass through a model tells each of its attention layers.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use wgrad::{Buckets, Mask, Tensor};
 
 use super::Pairs;
+use crate::{Error, Result};
 
 /// A query sees the keys from `left` before it to `right` behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +14,27 @@ pub struct Window {
     pub left: usize,
     /// Positions behind.
     pub right: usize,
+}
+
+/// Losses that layers add of their own while a model is trained.
+#[derive(Clone, Default)]
+pub struct Losses(Arc<Mutex<Vec<Tensor>>>);
+
+impl Losses {
+    /// Adds one.
+    pub fn add(&self, loss: Tensor) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(loss);
+    }
+
+    /// The sum of all that were added.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn sum(&self) -> Result<Tensor> {
+        let losses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (first, rest) = losses.split_first().ok_or_else(|| Error::argument("losses", "no layer added one"))?;
+        Ok(rest.iter().try_fold(first.clone(), |sum, loss| sum.add(loss))?)
+    }
 }
 
 /// Masks, positions and biases that the layers of a model share in one pass.
@@ -29,6 +53,8 @@ pub struct Pass {
     pub vectors: Option<(Tensor, Buckets)>,
     /// True for real tokens among the keys, `[batch, keys]`; all if absent.
     pub real: Option<Tensor>,
+    /// Where layers put losses of their own, if they are wanted.
+    pub losses: Option<Losses>,
     /// How many positions came before.
     pub offset: usize,
     /// Whether masks speak of all positions, and not of those of this pass: for a few queries that read kept keys and values where they are.

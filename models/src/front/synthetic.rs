@@ -99,6 +99,12 @@ impl MarkovChain {
         let losses = (0..truth.len()).filter(|&i| hidden[i]).map(|i| -posterior[i][truth[i] as usize].ln());
         (losses.sum(), hidden.iter().filter(|&&h| h).count())
     }
+
+    /// Sum of `-ln p` of each symbol after the first, given the one before: the lowest loss of a model of the next symbol.
+    pub fn surprise(&self, sequence: &[u32]) -> f64 {
+        let cost = |pair: &[u32]| -self.transition[pair[0] as usize * self.symbols + pair[1] as usize].ln();
+        sequence.windows(2).map(cost).sum()
+    }
 }
 
 fn product(a: &[f64], b: &[f64]) -> Vec<f64> {
@@ -121,6 +127,11 @@ fn draw(law: &[f64], rng: &mut Philox) -> usize {
         }
     }
     law.len() - 1
+}
+
+/// A whole number below `n`, all equally probable.
+pub(crate) fn below(n: usize, rng: &mut Philox) -> usize {
+    ((u64::from(rng.next_u32()) * n as u64) >> 32) as usize
 }
 
 /// Uniform in (0, 1).

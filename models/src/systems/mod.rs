@@ -1,7 +1,23 @@
 //! The model systems of the literature: one file each, that names options of the shared modules and checks the property that its paper is known for.
 
+mod budget_longformer;
+mod causal_mask_removal;
+mod deberta_attention;
 mod dyn_mask_rate;
+mod funnel;
+mod glm;
+mod graphcodebert;
+mod kronecker_attention;
+pub mod lab;
+mod latent_attention;
 mod markov_lab;
+mod mosaicbert;
+mod next_token_recognition;
+mod prepacking;
+mod ragged;
+mod textual_mask_prediction;
+mod transfusion;
+mod transnormer_llm;
 
 use std::fmt;
 
@@ -11,7 +27,23 @@ use wgrad::Device;
 use crate::{Error, Result};
 
 /// Every system, one line each, in the order of their names.
-pub const SYSTEMS: &[System] = &[dyn_mask_rate::SYSTEM];
+pub const SYSTEMS: &[System] = &[
+    budget_longformer::SYSTEM,
+    causal_mask_removal::SYSTEM,
+    deberta_attention::SYSTEM,
+    dyn_mask_rate::SYSTEM,
+    funnel::SYSTEM,
+    glm::SYSTEM,
+    graphcodebert::SYSTEM,
+    kronecker_attention::SYSTEM,
+    latent_attention::SYSTEM,
+    mosaicbert::SYSTEM,
+    next_token_recognition::SYSTEM,
+    prepacking::SYSTEM,
+    textual_mask_prediction::SYSTEM,
+    transfusion::SYSTEM,
+    transnormer_llm::SYSTEM,
+];
 
 /// One system: what it is, and a small run that shows what it is good for.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -68,6 +100,11 @@ impl fmt::Display for Report {
         let wanted = if self.wanted == Wanted::AtLeast { "at least" } else { "at most" };
         write!(f, "{verdict}: {} {:.4}, wanted {wanted} {:.4}", self.property, self.measured, self.threshold)
     }
+}
+
+/// Errs with what was found if a check's premise does not hold.
+fn ensure(holds: bool, message: impl FnOnce() -> String) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::Check { message: message() }) }
 }
 
 /// The system called `name`; the error suggests names that resemble it.

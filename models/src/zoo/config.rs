@@ -70,7 +70,7 @@ impl Config {
     }
 
     fn missing(&self, names: &str, kind: &str) -> Error {
-        self.error(format!("field {:?} ({kind}) is missing", names.replace('|', "\" or \"")))
+        self.error(format!("field \"{}\" ({kind}) is missing", names.replace('|', "\" or \"")))
     }
 
     /// A size or count.

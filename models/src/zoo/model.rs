@@ -4,7 +4,7 @@ use wgrad::nn::Module;
 use wgrad::{Mask, Tensor};
 
 use super::config::Config;
-use crate::attention::Pass;
+use crate::attention::{KeyValues, Pass};
 use crate::block::BlockCache;
 use crate::front::embeddings::TextInput;
 use crate::heads;
@@ -78,6 +78,18 @@ impl Cache {
         self.blocks.resize_with(count, BlockCache::default);
         self.length += more;
         &mut self.blocks
+    }
+
+    /// The cache of one text, which took the positions from `start` on in a row of a packed batch.
+    ///
+    /// # Errors
+    /// If there are no such positions.
+    pub fn cut(&self, row: usize, start: usize, length: usize) -> Result<Cache> {
+        let cut = |block: &BlockCache| {
+            let own = block.own.cut(row, start, length)?;
+            Ok(BlockCache { own, cross: KeyValues::default() })
+        };
+        Ok(Cache { blocks: self.blocks.iter().map(cut).collect::<Result<_>>()?, length, steps: None })
     }
 
     /// Keeps the rows `chosen` (u32) of the batch, in their order, each as often as it is named: for beams.

@@ -12,6 +12,7 @@ mod faults;
 mod index;
 mod io;
 mod join;
+mod kept_until;
 mod key_lists;
 mod linear_attention;
 mod mask;

@@ -41,3 +41,16 @@ fn results_beyond_all_memory_are_errors() {
         }
     });
 }
+
+#[test]
+fn peaks_are_counted_anew() {
+    let Some(device) = wgrad_tests::fresh_gpu() else { return };
+    let make = |rows| Tensor::zeros(&[rows, 1 << 16], DType::F32, &device).unwrap();
+    drop(make(8));
+    assert!(device.memory().peak_bytes >= 8 << 18);
+    device.reset_peaks();
+    assert!(device.memory().peak_bytes < 1 << 18);
+    drop(make(2));
+    let peak = device.memory().peak_bytes;
+    assert!((2 << 18..4 << 18).contains(&peak), "{peak}");
+}

@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use wgpu::{Features, PipelineCache, PipelineCacheDescriptor};
 
 use super::{Gpu, lock};
+#[cfg(not(target_arch = "wasm32"))]
 use crate::io::write_atomic;
 use crate::profile::Instant;
 
@@ -17,6 +18,12 @@ use crate::profile::Instant;
 const PAUSE: f32 = 10.0;
 /// At the start of a file, before the checksum of what follows.
 const MAGIC: &[u8; 8] = b"wgradpl1";
+
+/// Browsers have neither files nor this feature.
+#[cfg(target_arch = "wasm32")]
+fn write_atomic(_: &Path, _: &[u8]) -> std::io::Result<()> {
+    Err(std::io::ErrorKind::Unsupported.into())
+}
 
 pub(super) struct DiskCache {
     pub cache: PipelineCache,

@@ -98,6 +98,11 @@ impl Gpu {
         stats
     }
 
+    /// Counts the largest numbers of bytes anew.
+    pub fn reset_peaks(&self) {
+        self.pool.reset_peaks();
+    }
+
     /// Bounds the bytes of live and pooled buffers together; `None` leaves it to the driver.
     pub fn set_memory_limit(&self, bytes: Option<u64>) {
         self.pool.set_limit(bytes);

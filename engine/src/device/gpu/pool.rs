@@ -153,6 +153,13 @@ impl Pool {
         state.free.drain().flat_map(|(_, list)| list.into_values()).collect()
     }
 
+    /// Counts the largest numbers of bytes anew, from what there is now.
+    pub fn reset_peaks(&self) {
+        let stats = &mut lock(&self.0).stats;
+        stats.peak_bytes = stats.live_bytes;
+        stats.peak_reserved_bytes = stats.live_bytes + stats.pooled_bytes;
+    }
+
     /// Whether the pool holds more than a steady load can need: sizes have changed, and the old ones should go.
     pub fn is_overfull(&self) -> bool {
         let stats = lock(&self.0).stats;

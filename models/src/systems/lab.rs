@@ -1,0 +1,349 @@
+//! Small models around any mixer, and how they are trained and measured: the bench on which systems that change what moves information
+//! between positions are checked.
+
+use wgrad::nn::{Build, Embedding, Init, Module, Visitor};
+use wgrad::optim::{Adam, Decay, Group, Optimizer, Rule, Schedule};
+use wgrad::rng::Philox;
+use wgrad::{Activation, Device, Mask, Tensor, no_grad};
+
+use crate::attention::{Attention, AttentionConfig, Bias, Pass, Project, Rotary, Stretch, Window};
+use crate::corrupt::mlm::IGNORE;
+use crate::feed_forward::{FeedForwardConfig, Inner};
+use crate::front::recall::Questions;
+use crate::front::synthetic::MarkovChain;
+use crate::mixer::{Mixer, MixerBlock};
+use crate::norm::{Norm, NormConfig};
+use crate::weights::Form;
+use crate::{Result, heads};
+
+/// Added to the mean squares in norms.
+const EPS: f64 = 1e-6;
+/// Batches that a trained model is measured on.
+const MEASURED: u64 = 8;
+
+/// Sizes of a small model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Tokens in the vocabulary.
+    pub vocab: usize,
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Heads of attention.
+    pub heads: usize,
+    /// Blocks.
+    pub layers: usize,
+}
+
+impl Sizes {
+    /// Width of a head.
+    pub fn head_dim(&self) -> usize {
+        self.hidden / self.heads.max(1)
+    }
+
+    /// The feed-forward part of all small models.
+    pub fn feed_forward(&self) -> FeedForwardConfig {
+        FeedForwardConfig {
+            width: 2 * self.hidden,
+            activation: Activation::Silu,
+            inner: Inner::Gated { gate: "gate", up: "up", down: "down" },
+            bias: [false; 2],
+            form: Form::Rows,
+            dropout: 0.0,
+        }
+    }
+
+    /// Attention with rotary positions and no biases.
+    pub fn attention(&self) -> AttentionConfig {
+        let head_dim = self.head_dim();
+        AttentionConfig {
+            bias: Bias::all(false),
+            rotary: Some(Rotary { theta: 10_000.0, dim: head_dim, interleaved: false, stretch: Stretch::None }),
+            ..AttentionConfig::new(
+                self.heads,
+                head_dim,
+                Project::Apart { query: "query", key: "key", value: "value" },
+                "output",
+            )
+        }
+    }
+
+    /// A mixer of attention without positions.
+    ///
+    /// # Errors
+    /// If memory is exhausted.
+    pub fn plain_mixer(&self, build: &Build) -> Result<Box<dyn Mixer>> {
+        Ok(Box::new(Attention::new(AttentionConfig { rotary: None, ..self.attention() }, self.hidden, build)?))
+    }
+
+    /// A mixer of [`Sizes::attention`] in which a query sees the `window` tokens up to it, or all.
+    ///
+    /// # Errors
+    /// If memory is exhausted.
+    pub fn attention_mixer(&self, window: Option<usize>, build: &Build) -> Result<Box<dyn Mixer>> {
+        let window = window.map(|n| Window { left: n.max(1) - 1, right: 0 });
+        Ok(Box::new(Attention::new(AttentionConfig { window, ..self.attention() }, self.hidden, build)?))
+    }
+}
+
+/// A language model around any mixer: words, blocks, a norm, and the words once more.
+pub struct Lab {
+    embedding: Embedding,
+    blocks: Vec<MixerBlock>,
+    norm: Norm,
+    windows: Vec<Option<Window>>,
+}
+
+impl Lab {
+    /// A model with new weights; `mixer` makes that of each layer.
+    ///
+    /// # Errors
+    /// If memory is exhausted.
+    pub fn new(
+        sizes: &Sizes,
+        device: &Device,
+        mixer: impl Fn(usize, &Build) -> Result<Box<dyn Mixer>>,
+    ) -> Result<Self> {
+        let &Sizes { vocab, hidden, layers, .. } = sizes;
+        let build = Build::new(device).with_init(Init::Normal { mean: 0.0, std: 0.7 / (hidden as f64).sqrt() });
+        let norm = NormConfig::rms(EPS);
+        let block = |layer| MixerBlock::new(mixer(layer, &build)?, sizes.feed_forward(), norm, hidden, &build);
+        let blocks = (0..layers).map(block).collect::<Result<Vec<_>>>()?;
+        Ok(Lab {
+            embedding: Embedding::new(vocab, hidden, None, &build)?,
+            windows: blocks.iter().map(MixerBlock::window).collect(),
+            blocks,
+            norm: Norm::new(norm, hidden, &build)?,
+        })
+    }
+
+    /// What the layers are told of rows of `length` tokens under a mask, at positions that count from 0 or those given.
+    ///
+    /// # Errors
+    /// If memory is exhausted.
+    pub fn pass(
+        &self,
+        mask: &Mask,
+        [batch, length]: [usize; 2],
+        positions: Option<&Tensor>,
+        device: &Device,
+    ) -> Result<Pass> {
+        let mut pass = Pass::new(mask, 0, self.windows.iter().copied());
+        pass.positions = Some(match positions {
+            Some(positions) => positions.clone(),
+            None => {
+                Tensor::arange(0, length as i64, wgrad::DType::I32, device)?.unsqueeze(0)?.expand(&[batch, length])?
+            }
+        });
+        Ok(pass)
+    }
+
+    /// The vectors of tokens `[batch, length]`.
+    ///
+    /// # Errors
+    /// If an id is outside the vocabulary.
+    pub fn embed(&self, ids: &Tensor) -> Result<Tensor> {
+        Ok(self.embedding.forward(ids)?)
+    }
+
+    /// The states `[batch, length, hidden]` of vectors that went through all blocks.
+    ///
+    /// # Errors
+    /// If shapes do not fit.
+    pub fn states(&self, x: Tensor, pass: &Pass) -> Result<Tensor> {
+        self.states_by(x, |_| pass)
+    }
+
+    /// The same, where each layer may be told something else.
+    ///
+    /// # Errors
+    /// If shapes do not fit.
+    pub fn states_by<'a>(&self, mut x: Tensor, pass: impl Fn(usize) -> &'a Pass) -> Result<Tensor> {
+        for (layer, block) in self.blocks.iter().enumerate() {
+            x = block.forward(&x, pass(layer))?;
+        }
+        self.norm.forward(&x)
+    }
+
+    /// Logits `[.., vocab]` of states.
+    ///
+    /// # Errors
+    /// If shapes do not fit.
+    pub fn logits(&self, states: &Tensor) -> Result<Tensor> {
+        Ok(states.linear(&self.embedding.weight.tensor(), None)?)
+    }
+
+    /// Logits of tokens under a mask.
+    ///
+    /// # Errors
+    /// If shapes do not fit, or an id is outside the vocabulary.
+    pub fn forward(&self, ids: &Tensor, mask: &Mask) -> Result<Tensor> {
+        let pass = self.pass(mask, [ids.size(0)?, ids.size(1)?], None, ids.device())?;
+        self.logits(&self.states(self.embed(ids)?, &pass)?)
+    }
+}
+
+impl Module for Lab {
+    fn visit(&self, v: &mut Visitor<'_>) {
+        v.module("embedding", &self.embedding);
+        v.modules("blocks", &self.blocks);
+        v.module("norm", &self.norm);
+    }
+}
+
+/// Two modules as one, where a check trains something beside the model.
+pub struct Both<A, B>(pub A, pub B);
+
+impl<A: Module, B: Module> Module for Both<A, B> {
+    fn visit(&self, v: &mut Visitor<'_>) {
+        v.module("first", &self.0);
+        v.module("second", &self.1);
+    }
+}
+
+/// Trains all parameters of a model with AdamW: `loss` gives that of a step. Returns the mean of the last tenth of the losses.
+///
+/// # Errors
+/// If the device fails.
+pub fn train(model: &dyn Module, steps: u64, peak: f64, mut loss: impl FnMut(u64) -> Result<Tensor>) -> Result<f64> {
+    let schedule = Schedule { peak, warmup: steps / 10, total: steps, floor: 0.05, decay: Decay::Cosine };
+    let rule = Rule::AdamW(Adam { weight_decay: 0.01, beta2: 0.98, ..Adam::default() });
+    let mut optimizer = Optimizer::new(rule, peak, Group::of(model))?.with_max_norm(1.0)?;
+    let mut last = Vec::new();
+    for step in 0..steps {
+        let loss = loss(step)?;
+        optimizer.set_learning_rate(schedule.at(step))?;
+        optimizer.step(&loss.backward()?)?;
+        if step >= steps - steps.div_ceil(10) {
+            last.push(loss.detach());
+        }
+    }
+    let last = last.iter().map(Tensor::item).collect::<std::result::Result<Vec<f64>, _>>()?;
+    Ok(last.iter().sum::<f64>() / last.len().max(1) as f64)
+}
+
+/// The share of right answers among the labels that are not ignored: the largest of `logits [.., classes]`.
+///
+/// # Errors
+/// If shapes do not fit.
+pub fn answers(logits: &Tensor, labels: &[i32]) -> Result<f64> {
+    let best = logits.argmax(-1, false)?.to_vec::<u32>()?;
+    let asked = labels.iter().zip(&best).filter(|(label, _)| **label >= 0);
+    let (right, all) =
+        asked.fold((0, 0), |(right, all), (&label, &best)| (right + usize::from(label as u32 == best), all + 1));
+    Ok(right as f64 / all.max(1) as f64)
+}
+
+/// Mean cross-entropy over labels that are not ignored.
+///
+/// # Errors
+/// If shapes do not fit, or a label is no class.
+pub fn loss(logits: &Tensor, labels: &[i32]) -> Result<Tensor> {
+    let sizes = &logits.shape()[..logits.rank() - 1];
+    heads::cross_entropy(logits, &Tensor::from_slice(labels, sizes, logits.device())?)
+}
+
+/// Rows of a memory task.
+pub type Task<'a> = &'a dyn Fn(usize, &mut Philox) -> Result<Questions>;
+
+/// How a model is trained on a memory task, and measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Course {
+    /// Steps of training.
+    pub steps: u64,
+    /// Rows of a step.
+    pub rows: usize,
+    /// Tokens of a row.
+    pub length: usize,
+    /// Highest learning rate.
+    pub peak: f64,
+    /// What rows are drawn from.
+    pub seed: u64,
+}
+
+impl Course {
+    /// Trains a causal model on a task.
+    ///
+    /// # Errors
+    /// If the device fails, or the task has no room.
+    pub fn train(&self, lab: &Lab, task: Task, device: &Device) -> Result<f64> {
+        train(lab, self.steps, self.peak, |step| {
+            let (logits, labels) = self.answer(lab, task, [1, step], device)?;
+            loss(&logits, &labels)
+        })
+    }
+
+    /// The share of right answers on fresh rows.
+    ///
+    /// # Errors
+    /// As [`Course::train`].
+    pub fn measure(&self, lab: &Lab, task: Task, device: &Device) -> Result<f64> {
+        let shares = (0..MEASURED).map(|number| {
+            let (logits, labels) = no_grad(|| self.answer(lab, task, [2, number], device))?;
+            answers(&logits, &labels)
+        });
+        Ok(shares.sum::<Result<f64>>()? / MEASURED as f64)
+    }
+
+    fn answer(&self, lab: &Lab, task: Task, [stream, number]: [u64; 2], device: &Device) -> Result<(Tensor, Vec<i32>)> {
+        let Questions { ids, labels } = task(self.rows, &mut Philox::new(self.seed, stream << 32 | number))?;
+        let ids = Tensor::from_vec(ids, &[self.rows, self.length], device)?;
+        Ok((lab.forward(&ids, &Mask::causal(0))?, labels))
+    }
+}
+
+/// Rows of SYN-MARKOV of which a fifth is hidden: the bench of bidirectional models.
+pub struct Masked {
+    chain: MarkovChain,
+    symbols: usize,
+    rows: usize,
+    length: usize,
+    seed: u64,
+}
+
+impl Masked {
+    /// A chain of its own for the seed. Symbols are tokens from 0 on, and the token after the last is the mask.
+    ///
+    /// # Errors
+    /// If there are fewer than two symbols.
+    pub fn new(symbols: usize, [rows, length]: [usize; 2], seed: u64) -> Result<Self> {
+        Ok(Masked { chain: MarkovChain::new(symbols, seed)?, symbols, rows, length, seed })
+    }
+
+    /// Trains a model, which `logits` runs on tokens `[rows, length]`, and returns its loss on fresh rows over the lowest possible.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn excess(
+        &self,
+        model: &dyn Module,
+        steps: u64,
+        peak: f64,
+        device: &Device,
+        logits: impl Fn(&Tensor) -> Result<Tensor>,
+    ) -> Result<f64> {
+        let score = |(rows, hidden): &(Vec<Vec<u32>>, Vec<Vec<bool>>)| {
+            let pairs = || rows.iter().flatten().zip(hidden.iter().flatten());
+            let ids = pairs().map(|(&id, &hidden)| if hidden { self.symbols as u32 } else { id }).collect();
+            let labels: Vec<i32> = pairs().map(|(&id, &hidden)| if hidden { id as i32 } else { IGNORE }).collect();
+            loss(&logits(&Tensor::from_vec(ids, &[self.rows, self.length], device)?)?, &labels)
+        };
+        train(model, steps, peak, |step| score(&self.draw([1, step])))?;
+        let (mut own, mut lowest) = (0.0, 0.0);
+        for number in 0..MEASURED {
+            let drawn = self.draw([2, number]);
+            let counted = drawn.0.iter().zip(&drawn.1).map(|(row, hidden)| self.chain.bayes_loss(row, hidden));
+            let (sum, count) = counted.fold((0.0, 0), |(sum, count), (loss, hidden)| (sum + loss, count + hidden));
+            own += no_grad(|| score(&drawn))?.item()? * count as f64;
+            lowest += sum;
+        }
+        Ok(own / lowest)
+    }
+
+    fn draw(&self, [stream, number]: [u64; 2]) -> (Vec<Vec<u32>>, Vec<Vec<bool>>) {
+        let mut rng = Philox::new(self.seed, stream << 32 | number);
+        let rows: Vec<Vec<u32>> = (0..self.rows).map(|_| self.chain.sample(self.length, &mut rng)).collect();
+        let hide = |row: &Vec<u32>| row.iter().map(|_| rng.next_u32() < u32::MAX / 5).collect();
+        let hidden = rows.iter().map(hide).collect();
+        (rows, hidden)
+    }
+}
