@@ -55,9 +55,8 @@ impl KvCache {
         dtype: DType,
         device: &Device,
     ) -> Result<Self> {
-        let pages = Pages::new(OP, batch, heads, FIRST, [head_dim, value_dim], dtype, device)?;
-        let places = Places::new(vec![0; batch], vec![0; batch], Vec::new(), device)?;
-        Ok(KvCache { pages, places, fixed: false })
+        let grows = KvCache::with_capacity(FIRST, batch, heads, head_dim, value_dim, dtype, device)?;
+        Ok(KvCache { fixed: false, ..grows })
     }
 
     /// As [`KvCache::new`] for at most `capacity` tokens a sequence, all of whose memory is taken at once.

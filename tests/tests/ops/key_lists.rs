@@ -30,7 +30,8 @@ fn lists(case: &Case, device: &Device) -> KeyIndex {
 fn check(seed: u64, device: &Device) {
     let case = Case::draw(seed, false);
     let index = lists(&case, device);
-    same(&case, device, &|x| x[0].sparse_attention(&x[1], &x[2], &index, &case.options(x)?), &|x| {
+    // A bias that all heads share may sum hundreds of what rounding leaves of each pair.
+    same(&case, device, 1e-5, &|x| x[0].sparse_attention(&x[1], &x[2], &index, &case.options(x)?), &|x| {
         reference::sparse_attention(&x[0], &x[1], &x[2], &index, &case.options(x)?)
     });
 }
