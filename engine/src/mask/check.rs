@@ -1,6 +1,6 @@
 //! Whether the terms of a mask fit the attention they are given to.
 
-use super::{Mask, Pairs, Term};
+use super::{FAR, Mask, Pairs, Term};
 use crate::layout::broadcast_shape;
 use crate::{DType, Error, Result, Tensor};
 
@@ -22,7 +22,11 @@ impl Term {
             Term::KeyLengths(lengths) => check_lengths(op, "key lengths", lengths, batch, keys, "keys"),
             Term::QueryLengths(lengths) => check_lengths(op, "query lengths", lengths, batch, queries, "queries"),
             Term::Band { first, .. } if first.is_empty() => Ok(()),
-            Term::Band { first, .. } => check_lengths(op, "prefix lengths", first, batch, keys, "keys"),
+            // Sinks and globals of a window are those of any sequence, be it as short as the first steps of decoding.
+            Term::Band { low, first, .. } => {
+                let most = if *low == -FAR { keys } else { usize::MAX };
+                check_lengths(op, "prefix lengths", first, batch, most, "keys")
+            }
             Term::Segments { queries: of_queries, keys: of_keys } => {
                 let expected = "u32 segment numbers";
                 check_tensor(op, "query segments", of_queries, DType::U32, expected, &[batch, queries], 1)?;

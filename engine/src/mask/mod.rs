@@ -85,22 +85,24 @@ impl Mask {
 
     /// Query `i` sees the keys from `i - left` to `i + right`.
     pub fn window(left: usize, right: usize) -> Self {
-        Mask::first_or_window(Vec::new(), 0, left, right)
+        Mask::first_or_window(None, 0, left, right)
     }
 
     /// [`Mask::window`], and the first `sinks` keys for everybody (Xiao et al., "Efficient streaming language models with
-    /// attention sinks", 2023). With `right` 0 add `.and(Mask::causal(0))` if the first queries are not to see later sinks.
+    /// attention sinks", 2023). With `right` 0 add `.and(Mask::causal(0))` if the first queries are not to see later sinks. There
+    /// may be fewer keys than sinks.
     pub fn sink_window(sinks: usize, left: usize, right: usize) -> Self {
-        Mask::first_or_window(vec![sinks], 0, left, right)
+        Mask::first_or_window(Some(sinks), 0, left, right)
     }
 
     /// [`Mask::window`], and the first `globals` tokens see all and are seen by all (Beltagy et al., "Longformer", 2020).
     pub fn global_window(globals: usize, left: usize, right: usize) -> Self {
-        Mask::first_or_window(vec![globals], globals, left, right)
+        Mask::first_or_window(Some(globals), globals, left, right)
     }
 
-    fn first_or_window(first: Vec<usize>, rows: usize, left: usize, right: usize) -> Self {
+    fn first_or_window(first: Option<usize>, rows: usize, left: usize, right: usize) -> Self {
         let distance = |n: usize| i64::try_from(n).map_or(FAR, |n| n.min(FAR));
+        let first = first.map(|n| n.min(FAR as usize)).into_iter().collect();
         Mask::of(Term::Band { low: -distance(left), high: distance(right), first, rows: distance(rows) })
     }
 

@@ -55,7 +55,7 @@ impl Draw {
         match self.below(11) {
             0 => Mask::causal(self.below(40) as i64 - 20),
             1 => Mask::window(self.below(60), self.below(60)),
-            2 => Mask::sink_window(self.below(keys + 1), self.below(40), self.below(4)),
+            2 => Mask::sink_window(self.below(keys + 9), self.below(40), self.below(4)),
             3 => Mask::prefix(&self.lengths(batch, keys)),
             4 => Mask::key_lengths(&self.lengths(batch, keys)),
             5 => Mask::query_lengths(&self.lengths(batch, queries)),
@@ -65,7 +65,7 @@ impl Draw {
                 let times = (self.below(2) == 0).then(|| self.times(&[b, queries], -10, 30));
                 Mask::intervals(&self.times(&[b, h, keys], -60, 40), &self.times(&[1, h, keys], 0, 80), times.as_ref())
             }
-            9 => Mask::global_window(self.below(keys + 1), self.below(30), self.below(30)),
+            9 => Mask::global_window(self.below(keys + 9), self.below(30), self.below(30)),
             8 => Mask::dense(&self.seen([batch, heads, queries, keys])),
             _ => {
                 let (rows, columns) = (1 + self.below(80), 1 + self.below(80));

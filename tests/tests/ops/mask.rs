@@ -112,8 +112,8 @@ impl Case {
             mask = mask.and(match term {
                 0 => Mask::causal(random.below(queries + 4) as i64 - 4),
                 1 => Mask::window(random.below(keys + 1), random.below(5)),
-                2 => Mask::sink_window(random.below(keys + 1), random.below(keys + 1), 0),
-                10 => Mask::global_window(random.below(keys + 1), random.below(9), random.below(9)),
+                2 => Mask::sink_window(random.below(keys + 5), random.below(keys + 1), 0),
+                10 => Mask::global_window(random.below(keys + 5), random.below(9), random.below(9)),
                 3 => Mask::prefix(&lengths(&mut random, keys)),
                 4 => Mask::key_lengths(&lengths(&mut random, keys)),
                 5 => Mask::query_lengths(&lengths(&mut random, queries)),
