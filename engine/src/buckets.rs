@@ -44,8 +44,8 @@ impl Buckets {
     }
 
     /// The buckets of DeBERTa (He et al., 2021, and its second version): of `2 * span`, bucket `span + d` has the distance `d = i - j` from query
-    /// to key. With `max_distance`, distances beyond `span / 2` share buckets that grow with them up to there; without, those from
-    /// `span` on share the last one.
+    /// to key. With `max_distance`, distances beyond `span / 2` share buckets that grow with them up to there. What is beyond shares the
+    /// last bucket of its side.
     ///
     /// # Errors
     /// If `span` is 0.
@@ -78,17 +78,16 @@ impl Buckets {
     }
 }
 
-/// The distance itself up to half of `span`, then logarithmic up to `span` at `most`.
+/// The distance itself up to half of `span`, then logarithmic: `span` at `most`, and more beyond.
 fn log_bucket(distance: i64, span: usize, most: usize) -> i64 {
     let middle = (span / 2) as i64;
-    let far = (most as i64 - 1).max(1);
-    let distance = distance.clamp(-far, far);
-    let size = distance.abs();
-    if size <= middle || middle == 0 {
+    if distance.abs() <= middle || middle == 0 {
         return distance;
     }
-    let rise = (size as f64 / middle as f64).ln() / (far as f64 / middle as f64).ln() * (middle - 1) as f64;
-    distance.signum() * (rise.ceil() as i64 + middle)
+    // In f32, as trained models have it.
+    let ratio = |n: i64| (n as f32 / middle as f32).ln();
+    let rise = (ratio(distance.abs()) / ratio((most as i64 - 1).max(middle + 1)) * (middle - 1) as f32).ceil();
+    distance.signum() * (rise as i64 + middle)
 }
 
 #[cfg(test)]
@@ -101,8 +100,8 @@ mod tests {
         let want = [0, 127, 128, 129, 130, 143, 169, 192, 207, 233, 254, 255, 255, -129, -255];
         assert_eq!(known.map(|d| log_bucket(d, 256, 512)), want);
         let buckets = Buckets::disentangled(700, 700, 256, Some(512)).unwrap();
-        // Query 699 and key 0, query 0 and key 699, query and key at one place.
-        assert_eq!([0, 1398, 699].map(|at| buckets.ids[at]), [511, 1, 256]);
+        // Query 699 and key 0, query 0 and key 699 and key 511, query and key at one place.
+        assert_eq!([0, 1398, 1210, 699].map(|at| buckets.ids[at]), [511, 0, 1, 256]);
         assert_eq!(Buckets::disentangled(3, 3, 2, None).unwrap().ids, [3, 3, 2, 1, 0]);
         assert!(Buckets::new(3, 3, 2, |d| (d & 1) as usize).is_err());
     }

@@ -50,6 +50,32 @@ impl KeyIndex {
         Self::ascending(op, lists, keys)
     }
 
+    /// From the edges of a graph, each a batch element, a query, and a key that it sees, in any order; one that comes twice counts once.
+    /// All heads share the lists, which are as long as the largest degree. Graph-guided attention is dense under [`Mask::keys`] of
+    /// this, or over the blocks that it touches ([`BlockIndex::from_mask`](crate::BlockIndex::from_mask), which a GPU finds itself).
+    ///
+    /// # Errors
+    /// If an edge leads out of `[batch, queries, keys]`.
+    pub fn from_edges(edges: &[[usize; 3]], [batch, queries, keys]: [usize; 3], device: &Device) -> Result<Self> {
+        let op = "KeyIndex::from_edges";
+        let mut lists = vec![Vec::new(); batch * queries];
+        for &[b, query, key] in edges {
+            if let Some((index, size)) = [(b, batch), (query, queries), (key, keys)].into_iter().find(|(i, n)| i >= n) {
+                return Err(Error::Index { op, index: index as i64, size });
+            }
+            lists[b * queries + query].push(key as u32);
+        }
+        for list in &mut lists {
+            list.sort_unstable();
+            list.dedup();
+        }
+        let k = lists.iter().map(Vec::len).max().unwrap_or_default().max(1);
+        lists.iter_mut().for_each(|list| list.resize(k, PADDING));
+        let lists = Tensor::from_vec(lists.concat(), &[batch, 1, queries, k], device)?;
+        check_shape(op, &lists, keys)?;
+        Self::ascending(op, &lists, keys)
+    }
+
     /// For each query, the `k` keys of the highest scores among those that `mask` lets it see, the first ones among equals. `scores` is [batch,
     /// heads, queries, keys], and the index is made on its device, without waiting. The choice has no gradient.
     ///

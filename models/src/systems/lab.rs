@@ -1,10 +1,10 @@
 //! Small models around any mixer, and how they are trained and measured: the bench on which systems that change what moves information
 //! between positions are checked.
 
-use wgrad::nn::{Build, Embedding, Init, Module, Visitor};
+use wgrad::nn::{Build, Embedding, Init, Module, Param, Visitor};
 use wgrad::optim::{Adam, Decay, Group, Optimizer, Rule, Schedule};
 use wgrad::rng::Philox;
-use wgrad::{Activation, Device, Mask, Tensor, no_grad};
+use wgrad::{Activation, Device, Mask, PadMode, Tensor, no_grad};
 
 use crate::attention::{Attention, AttentionConfig, Bias, Pass, Project, Rotary, Stretch, Window};
 use crate::corrupt::mlm::IGNORE;
@@ -88,6 +88,7 @@ impl Sizes {
 /// A language model around any mixer: words, blocks, a norm, and the words once more.
 pub struct Lab {
     embedding: Embedding,
+    smear: Option<Param>,
     blocks: Vec<MixerBlock>,
     norm: Norm,
     windows: Vec<Option<Window>>,
@@ -110,10 +111,23 @@ impl Lab {
         let blocks = (0..layers).map(block).collect::<Result<Vec<_>>>()?;
         Ok(Lab {
             embedding: Embedding::new(vocab, hidden, None, &build)?,
+            smear: None,
             windows: blocks.iter().map(MixerBlock::window).collect(),
             blocks,
             norm: Norm::new(norm, hidden, &build)?,
         })
+    }
+
+    /// The same model, but the vector of a token has a share of the one before it, which is learned for each channel (after the smeared
+    /// keys of Olsson et al., "In-context learning and induction heads", 2022). To recall what followed a token then takes one layer
+    /// rather than two that have to find each other first, which shortens the training on memory tasks many times.
+    ///
+    /// # Errors
+    /// If memory is exhausted.
+    pub fn smeared(mut self) -> Result<Self> {
+        let vectors = self.embedding.weight.tensor();
+        self.smear = Some(Build::new(vectors.device()).param(&[vectors.size(1)?], Init::Constant(0.5))?);
+        Ok(self)
     }
 
     /// What the layers are told of rows of `length` tokens under a mask, at positions that count from 0 or those given.
@@ -142,7 +156,10 @@ impl Lab {
     /// # Errors
     /// If an id is outside the vocabulary.
     pub fn embed(&self, ids: &Tensor) -> Result<Tensor> {
-        Ok(self.embedding.forward(ids)?)
+        let x = self.embedding.forward(ids)?;
+        let Some(smear) = &self.smear else { return Ok(x) };
+        let before = x.pad(&[(0, 0), (1, -1), (0, 0)], PadMode::Constant(0.0))?;
+        Ok(x.add(&before.mul(&smear.tensor())?)?)
     }
 
     /// The states `[batch, length, hidden]` of vectors that went through all blocks.
@@ -185,6 +202,9 @@ impl Lab {
 impl Module for Lab {
     fn visit(&self, v: &mut Visitor<'_>) {
         v.module("embedding", &self.embedding);
+        if let Some(smear) = &self.smear {
+            v.param("smear", smear);
+        }
         v.modules("blocks", &self.blocks);
         v.module("norm", &self.norm);
     }

@@ -4,6 +4,7 @@ mod budget_longformer;
 mod causal_mask_removal;
 mod deberta_attention;
 mod dyn_mask_rate;
+mod dynamic_mask_attention;
 mod funnel;
 mod glm;
 mod graphcodebert;
@@ -12,9 +13,11 @@ pub mod lab;
 mod latent_attention;
 mod markov_lab;
 mod mosaicbert;
+mod native_sparse;
 mod next_token_recognition;
 mod prepacking;
 mod ragged;
+mod sea;
 mod textual_mask_prediction;
 mod transfusion;
 mod transnormer_llm;
@@ -32,14 +35,17 @@ pub const SYSTEMS: &[System] = &[
     causal_mask_removal::SYSTEM,
     deberta_attention::SYSTEM,
     dyn_mask_rate::SYSTEM,
+    dynamic_mask_attention::SYSTEM,
     funnel::SYSTEM,
     glm::SYSTEM,
     graphcodebert::SYSTEM,
     kronecker_attention::SYSTEM,
     latent_attention::SYSTEM,
     mosaicbert::SYSTEM,
+    native_sparse::SYSTEM,
     next_token_recognition::SYSTEM,
     prepacking::SYSTEM,
+    sea::SYSTEM,
     textual_mask_prediction::SYSTEM,
     transfusion::SYSTEM,
     transnormer_llm::SYSTEM,

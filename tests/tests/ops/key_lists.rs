@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 use wgrad::{AttentionOptions, BlockIndex, BlockLayout, DType, Device, KeyIndex, Mask, Tensor, reference};
 use wgrad_tests::{
-    Input, Random, assert_close, each_device, expect_error, gpu, gradcheck, portable_gpu, same_on_devices_within,
+    Input, Random, assert_close, each_device, expect_error, fresh_gpu, gpu, gradcheck, portable_gpu,
+    same_on_devices_within,
 };
 
 use crate::mask::{Case, same};
@@ -92,6 +93,52 @@ fn the_best_keys() {
             [u32::MAX, u32::MAX, u32::MAX, u32::MAX, 0, u32::MAX, u32::MAX, u32::MAX]
         );
     });
+}
+
+/// A graph as lists, under which attention is that of dense attention under the adjacency matrix.
+#[test]
+fn edges_are_an_adjacency_matrix() {
+    let (batch, queries, keys) = (2, 37, 41);
+    let mut random = Random::new(8);
+    let mut edges: Vec<[usize; 3]> =
+        (0..150).map(|_| [random.below(batch), random.below(queries), random.below(keys)]).collect();
+    edges.extend_from_within(..20);
+    let mut seen = vec![false; batch * queries * keys];
+    edges.iter().for_each(|&[b, i, j]| seen[(b * queries + i) * keys + j] = true);
+    let inputs = [(queries, 1), (keys, 2), (keys, 3)].map(|(n, seed)| Input::normal(&[batch, 2, n, 8], seed));
+    each_device(|device| {
+        let x = inputs.each_ref().map(|input| input.stored(device, DType::F32).unwrap());
+        let index = KeyIndex::from_edges(&edges, [batch, queries, keys], device).unwrap();
+        let got = x[0].sparse_attention(&x[1], &x[2], &index, &Default::default()).unwrap();
+        let seen = Tensor::from_slice(&seen, &[batch, 1, queries, keys], device).unwrap();
+        let options = AttentionOptions { mask: Mask::dense(&seen), ..Default::default() };
+        let want = reference::attention(&x[0], &x[1], &x[2], &options).unwrap().to_f64_vec().unwrap();
+        assert_close("graph attention", &got.to_f64_vec().unwrap(), &want, 1e-5, 1e-5);
+        // A graph without edges sees nothing.
+        let none = KeyIndex::from_edges(&[], [batch, queries, keys], device).unwrap();
+        let none = x[0].sparse_attention(&x[1], &x[2], &none, &Default::default()).unwrap();
+        assert!(none.to_f64_vec().unwrap().iter().all(|&x| x == 0.0));
+    });
+    let bad = KeyIndex::from_edges(&[[0, 1, 41]], [batch, queries, keys], &Device::cpu());
+    expect_error(bad, &["KeyIndex::from_edges", "41"]);
+}
+
+/// Of as many keys a query, memory grows with the number of queries.
+#[test]
+fn memory_is_linear_in_the_length() {
+    let Some(device) = fresh_gpu() else { return };
+    let peak = |length: usize| {
+        let x = [1, 2, 3].map(|seed| Input::normal(&[1, 2, length, 16], seed).stored(&device, DType::F32).unwrap());
+        let lists: Vec<u32> = (0..length as u32).flat_map(|i| [i / 3, i / 3 + 1, i / 3 + 2]).collect();
+        let lists = Tensor::from_vec(lists, &[1, 1, length, 3], &device).unwrap();
+        let index = KeyIndex::new(&lists, length).unwrap();
+        let out = x[0].sparse_attention(&x[1], &x[2], &index, &Default::default()).unwrap();
+        out.sum_all().unwrap().backward().unwrap();
+        device.sync().unwrap();
+        device.memory().peak_bytes
+    };
+    let (short, long) = (peak(256), peak(1024));
+    assert!(long <= 5 * short, "{device}: {short} bytes for 256, {long} for 1024");
 }
 
 /// All keys in each list is attention; a query without keys gives zeros; another run gives the same bits.

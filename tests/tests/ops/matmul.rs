@@ -186,8 +186,17 @@ fn every_family(device: &Device, dtype: DType, inputs: &[Input], f: &dyn Fn(&[Te
 #[test]
 fn every_family_on_every_size() {
     let (Some(gpu), Some(portable)) = (gpu(), portable_gpu()) else { return };
-    for (m, n, k) in [(1, 1, 1), (1, 70, 40), (70, 1, 40), (17, 65, 33), (5, 3, 0), (4, 0, 3), (0, 4, 3), (36, 132, 20)]
-    {
+    for (m, n, k) in [
+        (1, 1, 1),
+        (1, 70, 40),
+        (70, 1, 40),
+        (17, 65, 33),
+        (5, 3, 0),
+        (4, 0, 3),
+        (0, 4, 3),
+        (36, 132, 20),
+        (1, 540, 20),
+    ] {
         every_family(gpu, DType::F32, &[integers(&[m, k], 1), integers(&[k, n], 2)], &matmul);
     }
     every_family(portable, DType::F32, &[integers(&[17, 33], 1), integers(&[33, 65], 2)], &matmul);

@@ -149,7 +149,12 @@ pub(super) fn shape(caps: &Caps, family: Family, p: &Params) -> Shape {
         Family::Naive => ("matmul/naive", 1, 256, vec![("LANES", 64)]),
         Family::Lanes => {
             let lanes = lanes(caps).unwrap_or(8);
-            let columns = if rows < 16 && p.n > 4 * lanes { 4 } else { 1 };
+            // A row of b is read in long pieces where there are enough of them: pages lie far apart down a column.
+            let columns = match rows {
+                1 if p.n >= 64 * lanes => 16,
+                1 | 4 if p.n > 4 * lanes => 4,
+                _ => 1,
+            };
             let constants = vec![("LANES", lanes), ("ROWS", rows), ("COLUMNS", columns)];
             ("matmul/lanes", rows, 4 * lanes * columns, constants)
         }

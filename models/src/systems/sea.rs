@@ -1,0 +1,112 @@
+//! SEA: Sparse Linear Attention with Estimated Attention Mask (Lee et al., 2023, arXiv 2310.01777).
+
+use std::collections::HashMap;
+
+use wgrad::nn::{Build, Module, Param, Visitor};
+use wgrad::rng::Philox;
+use wgrad::{DType, Device, Mask, Tensor, no_grad};
+
+use super::lab::{Course, Lab, Sizes, answers, loss, train};
+use super::{Report, System, Wanted, ensure};
+use crate::Result;
+use crate::attention::{Losses, Pass};
+use crate::front::recall::Recall;
+use crate::mixer::{Estimated, EstimatedConfig, Mixer};
+
+/// The entry in the registry.
+pub const SYSTEM: System = System {
+    name: "sea",
+    title: "SEA: Sparse Linear Attention with Estimated Attention Mask",
+    paper: "2310.01777",
+    shows: "distilled from full attention, it answers alike from a quarter of the keys, in memory linear in the length",
+    check,
+};
+
+const TASK: Recall = Recall { keys: 8, pairs: 4, questions: 24, length: 48, gap: 0 };
+
+/// The estimators of a model, which alone are trained.
+struct Estimators(Vec<(String, Param)>);
+
+impl Module for Estimators {
+    fn visit(&self, v: &mut Visitor<'_>) {
+        self.0.iter().for_each(|(name, param)| v.param(name, param));
+    }
+}
+
+/// The share of questions to which a model of estimated attention, made of a trained one of full attention, gives its answers.
+fn check(device: &Device, seed: u64) -> Result<Report> {
+    device.set_seed(seed);
+    let sizes = Sizes { vocab: TASK.vocab(), hidden: 64, heads: 4, layers: 2 };
+    let config = EstimatedConfig { columns: 32, keys: TASK.length / 3, features: 48, longest: TASK.length };
+    let places = Tensor::normal(0.0, 0.3, &[1, TASK.length, sizes.hidden], DType::F32, device)?;
+    let course = Course { steps: 400, rows: 32, length: TASK.length, peak: 4e-3, seed };
+    let teacher = Lab::new(&sizes, device, |_, build| sizes.plain_mixer(build))?.smeared()?;
+    let run = |lab: &Lab, ids: &Tensor, pass: &Pass| lab.logits(&lab.states(lab.embed(ids)?.add(&places)?, pass)?);
+    let draw = |stream: u64, number: u64| {
+        let drawn = TASK.sample(course.rows, &mut Philox::new(seed, stream << 32 | number))?;
+        Ok::<_, crate::Error>((Tensor::from_vec(drawn.ids, &[course.rows, TASK.length], device)?, drawn.labels))
+    };
+    let causal = teacher.pass(&Mask::causal(0), [course.rows, TASK.length], None, device)?;
+    train(&teacher, course.steps, course.peak, |step| {
+        let (ids, labels) = draw(1, step)?;
+        loss(&run(&teacher, &ids, &causal)?, &labels)
+    })?;
+    let student = Lab::new(&sizes, device, |_, build| {
+        Ok(Box::new(Estimated::new(config, &sizes.attention(), sizes.hidden, build)?))
+    })?
+    .smeared()?;
+    let known: HashMap<_, _> = teacher.named_parameters().into_iter().collect();
+    let mut estimators = Vec::new();
+    for (name, param) in student.named_parameters() {
+        match known.get(&name) {
+            Some(taught) => param.set(&taught.tensor().detach())?,
+            None => estimators.push((name, param)),
+        }
+    }
+    let estimators = Estimators(estimators);
+    train(&estimators, 300, 3e-3, |step| {
+        let mut pass = causal.clone();
+        let losses = Losses::default();
+        pass.losses = Some(losses.clone());
+        run(&student, &draw(3, step)?.0, &pass)?;
+        losses.sum()
+    })?;
+    let (mut alike, mut right) = (0.0, 0.0);
+    for number in 0..8 {
+        let (ids, labels) = draw(2, number)?;
+        let (own, taught) =
+            no_grad(|| Ok::<_, crate::Error>((run(&student, &ids, &causal)?, run(&teacher, &ids, &causal)?)))?;
+        let taught = taught.argmax(-1, false)?.to_vec::<u32>()?;
+        let taught: Vec<i32> =
+            labels.iter().zip(taught).map(|(&label, taught)| if label < 0 { label } else { taught as i32 }).collect();
+        alike += answers(&own, &taught)? / 8.0;
+        right += answers(&own, &labels)? / 8.0;
+    }
+    ensure(right > 0.8, || format!("{right:.2} of the answers are right: the teacher has not learned its task"))?;
+    let growth = growth(&sizes, device)?;
+    ensure(growth < 1.2, || format!("the memory of a layer grows with the {growth:.2}th power of the length"))?;
+    Ok(Report {
+        property: format!(
+            "answers as full attention gives them, from {} of {} keys (right {:.1} %; memory grows with the length to the {growth:.2})",
+            config.keys,
+            TASK.length,
+            100.0 * right
+        ),
+        measured: alike,
+        wanted: Wanted::AtLeast,
+        threshold: 0.9,
+    })
+}
+
+/// The exponent with which the peak memory of a layer grows with the length.
+fn growth(sizes: &Sizes, device: &Device) -> Result<f64> {
+    let peak = |length: usize| {
+        let config = EstimatedConfig { columns: 32, keys: 16, features: 48, longest: length };
+        let layer = Estimated::new(config, &sizes.attention(), sizes.hidden, &Build::new(device))?;
+        let x = Tensor::normal(0.0, 1.0, &[1, length, sizes.hidden], DType::F32, device)?;
+        device.reset_peaks();
+        no_grad(|| layer.mix(&x, &Pass::default()))?.sum_all()?.item()?;
+        Ok::<_, crate::Error>(device.memory().peak_bytes as f64)
+    };
+    Ok((peak(2048)? / peak(512)?).log2() / 2.0)
+}
