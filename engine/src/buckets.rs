@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
+use crate::nn::log_bucket;
 use crate::{Device, Error, Result, Tensor};
 
 const OP: &str = "Buckets";
@@ -44,8 +45,8 @@ impl Buckets {
     }
 
     /// The buckets of DeBERTa (He et al., 2021, and its second version): of `2 * span`, bucket `span + d` has the distance `d = i - j` from query
-    /// to key. With `max_distance`, distances beyond `span / 2` share buckets that grow with them up to there; without, those from
-    /// `span` on share the last one.
+    /// to key. With `max_distance`, distances beyond `span / 2` share buckets that grow with them, as
+    /// [`log_bucket`] says; those that have none share the last one.
     ///
     /// # Errors
     /// If `span` is 0.
@@ -78,19 +79,6 @@ impl Buckets {
     }
 }
 
-/// The distance itself up to half of `span`, then logarithmic up to `span` at `most`.
-fn log_bucket(distance: i64, span: usize, most: usize) -> i64 {
-    let middle = (span / 2) as i64;
-    let far = (most as i64 - 1).max(1);
-    let distance = distance.clamp(-far, far);
-    let size = distance.abs();
-    if size <= middle || middle == 0 {
-        return distance;
-    }
-    let rise = (size as f64 / middle as f64).ln() / (far as f64 / middle as f64).ln() * (middle - 1) as f64;
-    distance.signum() * (rise.ceil() as i64 + middle)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,7 +90,7 @@ mod tests {
         assert_eq!(known.map(|d| log_bucket(d, 256, 512)), want);
         let buckets = Buckets::disentangled(700, 700, 256, Some(512)).unwrap();
         // Query 699 and key 0, query 0 and key 699, query and key at one place.
-        assert_eq!([0, 1398, 699].map(|at| buckets.ids[at]), [511, 1, 256]);
+        assert_eq!([0, 1398, 699].map(|at| buckets.ids[at]), [511, 0, 256]);
         assert_eq!(Buckets::disentangled(3, 3, 2, None).unwrap().ids, [3, 3, 2, 1, 0]);
         assert!(Buckets::new(3, 3, 2, |d| (d & 1) as usize).is_err());
     }

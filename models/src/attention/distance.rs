@@ -99,30 +99,13 @@ impl Distance {
                 if let Some(norm) = &self.norm {
                     table = norm.forward(&table)?;
                 }
-                let row = |distance: i64| {
-                    let bucket = log.map_or(distance, |far| log_bucket(distance, span, far));
-                    (bucket + span as i64).clamp(0, 2 * span as i64 - 1) as usize
-                };
-                // Buckets count from the query to the key.
-                let buckets = Buckets::new(queries, keys, 2 * span, |distance| row(-distance))?;
+                let buckets = Buckets::disentangled(queries, keys, span, log)?;
                 pass.vectors = Some((table, buckets));
             }
             _ => {}
         }
         Ok(())
     }
-}
-
-/// DeBERTa's bucket of the distance from a key to a query: exact up to half of the buckets, logarithmic up to `far`.
-fn log_bucket(distance: i64, buckets: usize, far: usize) -> i64 {
-    let middle = (buckets / 2) as i64;
-    if distance.abs() <= middle {
-        return distance;
-    }
-    // In f32, as trained models have it.
-    let ratio = |n: i64| (n as f32 / middle as f32).ln();
-    let rise = (ratio(distance.abs()) / ratio(far as i64 - 1) * (middle - 1) as f32).ceil();
-    (middle + rise as i64) * distance.signum()
 }
 
 /// Sinusoids of `positions`, the sines before the cosines: `[positions, width]`.
@@ -151,35 +134,6 @@ impl Module for Distance {
         }
         if let (DistanceConfig::Vectors { norm: Some((name, _)), .. }, Some(norm)) = (self.config, &self.norm) {
             v.module(name, norm);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn log_buckets_of_deberta_v3() {
-        let known = [
-            (0, 0),
-            (127, 127),
-            (128, 128),
-            (129, 129),
-            (130, 130),
-            (150, 143),
-            (200, 169),
-            (256, 192),
-            (300, 207),
-            (400, 233),
-            (500, 254),
-            (510, 255),
-            (511, 255),
-            (-129, -129),
-            (-511, -255),
-        ];
-        for (distance, bucket) in known {
-            assert_eq!(log_bucket(distance, 256, 512), bucket, "distance {distance}");
         }
     }
 }

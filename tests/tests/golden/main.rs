@@ -5,7 +5,9 @@
 
 mod args;
 mod attention;
+mod conv;
 mod elementwise;
+mod fft;
 mod fixture;
 mod images;
 mod index;
@@ -17,6 +19,7 @@ mod ops;
 mod optim;
 mod reduce;
 mod report;
+mod resample;
 mod text;
 mod view;
 mod zoo;
