@@ -20,6 +20,7 @@ mod optim;
 mod reduce;
 mod report;
 mod resample;
+mod speech;
 mod text;
 mod view;
 mod zoo;
