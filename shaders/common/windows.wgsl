@@ -49,18 +49,18 @@ fn x_index(image: u32, channel: u32, row: u32, column: u32) -> u32 {
 fn out_row(row: u32, k: u32) -> u32 {
     let at = row + p.padding_rows;
     if (at < k * p.dilation_rows) { return NOWHERE; }
-    let from = at - k * p.dilation_rows;
-    let o = from / p.stride_rows;
-    return select(NOWHERE, o, o * p.stride_rows == from && o < p.out_rows);
+    let start = at - k * p.dilation_rows;
+    let o = start / p.stride_rows;
+    return select(NOWHERE, o, o * p.stride_rows == start && o < p.out_rows);
 }
 
 // As out_row, for a column.
 fn out_column(column: u32, k: u32) -> u32 {
     let at = column + p.padding_columns;
     if (at < k * p.dilation_columns) { return NOWHERE; }
-    let from = at - k * p.dilation_columns;
-    let o = from / p.stride_columns;
-    return select(NOWHERE, o, o * p.stride_columns == from && o < p.out_columns);
+    let start = at - k * p.dilation_columns;
+    let o = start / p.stride_columns;
+    return select(NOWHERE, o, o * p.stride_columns == start && o < p.out_columns);
 }
 
 fn y_index(image: u32, channel: u32, row: u32, column: u32) -> u32 {

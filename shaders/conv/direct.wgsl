@@ -29,8 +29,8 @@ fn element(e: u32) -> f32 {
     for (var c = 0u; c < p.group_channels; c++) {
         for (var i = 0u; i < p.kernel_rows; i++) {
             for (var j = 0u; j < p.kernel_columns; j++) {
-                let from = x_index(image, first + c, row + i * p.dilation_rows, column + j * p.dilation_columns);
-                if (from != NOWHERE) { sum += load_weight(at) * load_x(from); }
+                let source = x_index(image, first + c, row + i * p.dilation_rows, column + j * p.dilation_columns);
+                if (source != NOWHERE) { sum += load_weight(at) * load_x(source); }
                 at += 1u;
             }
         }

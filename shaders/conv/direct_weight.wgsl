@@ -6,7 +6,7 @@
 // the places, and a tree adds up theirs.
 
 //#import common/windows.wgsl
-//#import common/lanes.wgsl
+//#import common/rows.wgsl
 
 override WORKGROUP: u32 = 256u;
 override LANES: u32 = 32u;
@@ -39,13 +39,13 @@ fn main(
             let column = at - strip * p.out_columns;
             let image = strip / p.out_rows;
             let row = strip - image * p.out_rows;
-            let from = x_index(
+            let source = x_index(
                 image,
                 channel,
                 row * p.stride_rows + tap_row * p.dilation_rows,
                 column * p.stride_columns + tap_column * p.dilation_columns,
             );
-            if (from != NOWHERE) { sum += load_x(from) * load_y(y_index(image, output, row, column)); }
+            if (source != NOWHERE) { sum += load_x(source) * load_y(y_index(image, output, row, column)); }
         }
     }
     let total = row_sum(sum, local);

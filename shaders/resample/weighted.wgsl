@@ -35,11 +35,11 @@ fn element(at: u32) -> f32 {
     let first = outer * p.size * p.inner + column;
     var sum = 0.0;
     for (var e = starts[row]; e < starts[row + 1u]; e++) {
-        let from = first + sources[e] * p.inner;
+        let source = first + sources[e] * p.inner;
         if (PICKED) {
-            if (chosen[p.chosen_offset + from] == row) { sum += x[p.x_offset + from]; }
+            if (chosen[p.chosen_offset + source] == row) { sum += x[p.x_offset + source]; }
         } else {
-            sum += weights[e] * x[p.x_offset + from];
+            sum += weights[e] * x[p.x_offset + source];
         }
     }
     return sum;

@@ -100,3 +100,53 @@ impl Module for Deformable {
         v.module("output_proj", &self.output);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use wgrad::{DType, Device};
+
+    use super::*;
+
+    fn layer(points: usize, discrete: bool) -> Deformable {
+        let build = Build::new(&Device::cpu());
+        let config = DeformableConfig { heads: 2, levels: 2, points, scale: 0.5, discrete };
+        Deformable::new(config, 8, &build).unwrap()
+    }
+
+    fn copy(from: &Deformable, to: &Deformable) {
+        for ((_, from), (_, to)) in from.named_parameters().iter().zip(to.named_parameters()) {
+            to.set(&from.tensor().detach()).unwrap();
+        }
+    }
+
+    /// Boxes of no size leave every place in the middle of a pixel, where rounding changes nothing.
+    #[test]
+    fn rounding_to_pixels_agrees_at_their_middles() {
+        let cpu = Device::cpu();
+        let (smooth, rounded) = (layer(3, false), layer(3, true));
+        copy(&smooth, &rounded);
+        let draw = |shape: &[usize]| Tensor::normal(0.0, 1.0, shape, DType::F32, &cpu).unwrap();
+        let (x, memory) = (draw(&[1, 2, 8]), draw(&[1, 32, 8]));
+        let boxes =
+            Tensor::from_vec(vec![0.375f32, 0.625, 0.0, 0.0, 0.125, 0.875, 0.0, 0.0], &[1, 2, 4], &cpu).unwrap();
+        let sizes = [[4, 4], [4, 4]];
+        let run = |layer: &Deformable, boxes: &Tensor| {
+            layer.forward(&x, &memory, &sizes, boxes).unwrap().to_f64_vec().unwrap()
+        };
+        let (a, b) = (run(&smooth, &boxes), run(&rounded, &boxes));
+        assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-5), "{a:?} {b:?}");
+        // With a size, places lie anywhere.
+        let wide = boxes.add(&Tensor::from_vec(vec![0f32, 0.0, 0.9, 0.9], &[4], &cpu).unwrap()).unwrap();
+        assert_ne!(run(&smooth, &wide), run(&rounded, &wide));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let build = Build::new(&Device::cpu());
+        let config = DeformableConfig { heads: 3, levels: 1, points: 1, scale: 0.5, discrete: false };
+        assert!(Deformable::new(config, 8, &build).err().unwrap().to_string().contains("3 heads"));
+        let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::cpu()).unwrap();
+        let refused = layer(1, false).forward(&zeros(&[1, 2, 8]), &zeros(&[1, 4, 8]), &[[2, 2]], &zeros(&[1, 2, 4]));
+        assert!(refused.err().unwrap().to_string().contains("1 of them for 2"));
+    }
+}

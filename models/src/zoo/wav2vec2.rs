@@ -188,13 +188,13 @@ impl Speech {
             }
             x = next;
         }
-        if let Some(last) = last {
-            x = last.forward(&x)?;
-        }
         if let Some(states) = states {
             states.push(x.clone());
         }
-        Ok(x)
+        match last {
+            Some(last) => last.forward(&x),
+            None => Ok(x),
+        }
     }
 
     /// Logits `[batch, frames, vocabulary]` of states.
