@@ -3,7 +3,9 @@
 pub mod activation;
 pub mod attention;
 pub mod block;
+pub mod boxes;
 pub mod cli;
+pub mod conformer;
 pub mod corrupt;
 pub mod data;
 pub mod embed;

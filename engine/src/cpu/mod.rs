@@ -2,7 +2,9 @@
 //! before it is fast.
 
 pub(crate) mod attention;
+pub(crate) mod conv;
 pub(crate) mod cross_entropy;
+pub(crate) mod ctc;
 pub(crate) mod elementwise;
 pub(crate) mod index;
 pub(crate) mod join;
@@ -15,6 +17,7 @@ pub(crate) mod parallel;
 pub(crate) mod pool;
 pub(crate) mod random;
 pub(crate) mod reduce;
+pub(crate) mod resample;
 pub(crate) mod rotary;
 pub(crate) mod scan;
 pub(crate) mod softmax;

@@ -1,7 +1,9 @@
 //! The GPU side of each family: which kernel, which variant, which parameters, which grid.
 
 pub(crate) mod attention;
+pub(crate) mod conv;
 pub(crate) mod cross_entropy;
+pub(crate) mod ctc;
 pub(crate) mod decode;
 mod divisor;
 pub(crate) mod elementwise;
@@ -13,6 +15,7 @@ pub(crate) mod norm;
 pub(crate) mod optim;
 pub(crate) mod random;
 pub(crate) mod reduce;
+pub(crate) mod resample;
 pub(crate) mod rotary;
 pub(crate) mod rows;
 pub(crate) mod scan;

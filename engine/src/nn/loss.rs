@@ -94,6 +94,15 @@ pub fn kl_div(x: &Tensor, target: &Tensor, log_target: bool, reduction: Reductio
     reduce(&target.mul(&safe.log()?.sub(x)?)?, reduction)
 }
 
+/// Softmax cross-entropy against probabilities: `-sum over classes of target ln softmax(x)`, for logits `x [.., classes]` and a target of the
+/// same shape. The mean and the sum are over rows.
+///
+/// # Errors
+/// If the operands do not fit each other, or have no dimension.
+pub fn soft_cross_entropy(x: &Tensor, target: &Tensor, reduction: Reduction) -> Result<Tensor> {
+    reduce(&x.log_softmax(-1)?.mul(target)?.sum(&[-1], false)?.neg()?, reduction)
+}
+
 /// Negative log-likelihood `-x[target]`: log-probabilities `x [.., classes]`, class numbers `target [..]` (u32 or i32).
 ///
 /// # Errors

@@ -2,6 +2,8 @@
 
 mod attention;
 mod build;
+mod channel_norm;
+mod conv;
 mod dropout;
 mod embedding;
 mod features;
@@ -16,6 +18,8 @@ mod precision;
 
 pub use attention::{MultiHeadAttention, join_heads, split_heads};
 pub use build::Build;
+pub use channel_norm::{BatchNorm, GroupNorm};
+pub use conv::{Conv1d, Conv2d, Convolution};
 pub use dropout::Dropout;
 pub use embedding::Embedding;
 pub use features::{Favor, RandomFeatures, decay_by_layer, lrpe, orthogonal_gaussian};
@@ -24,5 +28,5 @@ pub use linear::Linear;
 pub use module::{LoadReport, Mode, Module, Visitor};
 pub use norm::{LayerNorm, RmsNorm};
 pub use param::Param;
-pub use position::{alibi, alibi_slopes, relative_bias, relative_bucket};
+pub use position::{alibi, alibi_slopes, log_bucket, relative_bias, relative_bucket};
 pub use precision::Precision;

@@ -47,6 +47,20 @@ pub fn relative_bucket(distance: i64, buckets: usize, max_distance: usize, bidir
     base + (exact + rise as usize).min(side.saturating_sub(1))
 }
 
+/// The bucket of a distance from a key to a query in DeBERTa's second version (He et al., 2021): the distance itself up to half of `buckets`, then
+/// logarithmic, so that `max_distance - 1` has the last of `buckets` on its side.
+pub fn log_bucket(distance: i64, buckets: usize, max_distance: usize) -> i64 {
+    let middle = (buckets / 2) as i64;
+    if distance.abs() <= middle || middle == 0 {
+        return distance;
+    }
+    // In f32, as trained models have it.
+    let ratio = |n: i64| (n as f32 / middle as f32).ln();
+    let far = (max_distance as i64 - 1).max(middle + 1);
+    let rise = ratio(distance.abs()) / ratio(far) * (middle - 1) as f32;
+    (middle + rise.ceil() as i64) * distance.signum()
+}
+
 /// T5's relative bias [heads, queries + keys - 1] from its `table` [buckets, heads], with gradient to the table. The first query stands at
 /// position `offset` among the keys.
 ///

@@ -2,8 +2,10 @@
 
 mod attention;
 mod binary;
+mod conv;
 mod create;
 mod display;
+mod fft;
 mod host;
 mod index;
 mod join;
@@ -13,6 +15,7 @@ mod norm;
 mod operators;
 mod random;
 mod reduce;
+mod resample;
 mod scan;
 mod softmax;
 mod sort;

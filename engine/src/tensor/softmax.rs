@@ -1,7 +1,7 @@
-//! Softmax and cross-entropy. The work is in [`crate::ops::softmax`] and [`crate::ops::cross_entropy`].
+//! Softmax and the losses that follow it. The work is in [`crate::ops::softmax`], [`crate::ops::cross_entropy`] and [`crate::ops::ctc`].
 
-use crate::ops::{cross_entropy, softmax};
-use crate::{CrossEntropy, Result, Tensor};
+use crate::ops::{cross_entropy, ctc, softmax};
+use crate::{CrossEntropy, CtcLoss, Result, Tensor};
 
 impl Tensor {
     /// `exp(x) / sum(exp(x))` along a dimension, without overflow. Elements of -inf get 0; where a row has no others, all of it
@@ -38,5 +38,24 @@ impl Tensor {
     /// ignored one: on the CPU device at once, on a GPU from the next call that waits for it (such a row counts as ignored).
     pub fn cross_entropy(&self, targets: &Tensor, options: &CrossEntropy) -> Result<Tensor> {
         cross_entropy::cross_entropy(self, targets, options)
+    }
+
+    /// Connectionist temporal classification of log-probabilities `[time, samples, classes]` (this tensor, from [`Tensor::log_softmax`]): the
+    /// loss, in nats, of all paths that give a sample's labels, where a path has a label or the blank at each time, and equal neighbours are
+    /// one. `targets [samples, labels]` (u32 or i32), of which each sample has the first `target_lengths` and takes the first
+    /// `input_lengths` times. Reduced as `options` say. Labels that do not fit the time have an infinite loss, or none, and a gradient of 0
+    /// either way. Source: Graves et al. 2006, "Connectionist temporal classification".
+    ///
+    /// # Errors
+    /// If shapes, dtypes or devices do not fit, a length is more than there is, or the blank is no class. If a target is no class: on the CPU
+    /// device at once, on a GPU from the next call that waits for it.
+    pub fn ctc_loss(
+        &self,
+        targets: &Tensor,
+        input_lengths: &[usize],
+        target_lengths: &[usize],
+        options: &CtcLoss,
+    ) -> Result<Tensor> {
+        ctc::ctc_loss(self, targets, input_lengths, target_lengths, options)
     }
 }

@@ -1,6 +1,7 @@
 //! Attention layers: projections, positions, scores and masks, on the engine's fused attention.
 
 mod cache;
+mod deformable;
 mod distance;
 mod dynamic;
 mod pairs;
@@ -12,9 +13,10 @@ use wgrad::nn::{Build, Dropout, Module, Visitor, join_heads};
 use wgrad::{AttentionOptions, KvCache, Rope, Tensor};
 
 pub use cache::KeyValues;
+pub use deformable::{Deformable, DeformableConfig};
 pub use distance::{Distance, DistanceConfig, sinusoids};
 pub use dynamic::DynamicConfig;
-pub use pairs::{DisentangledConfig, Pairs, RelativeConfig};
+pub use pairs::{DisentangledConfig, DistancesConfig, Pairs, RelativeConfig};
 pub use pass::{Losses, Pass, Window};
 pub use project::Project;
 pub use rotary::{Rotary, Stretch};
@@ -23,7 +25,7 @@ use crate::norm::{Norm, NormConfig};
 use crate::weights::{Form, Linear};
 use crate::{Error, Result};
 use dynamic::Dynamic;
-use pairs::{Disentangled, Relative};
+use pairs::{Disentangled, Distances, Relative};
 use project::Projection;
 
 /// Which of the layers have biases.
@@ -73,6 +75,8 @@ pub enum Scores {
     Disentangled(DisentangledConfig),
     /// Transformer-XL's products with relative positions and segments.
     Relative(RelativeConfig),
+    /// Products of queries with a vector for each distance.
+    Distances(DistancesConfig),
     /// Doge's dynamic mask.
     Dynamic(DynamicConfig),
 }
@@ -104,6 +108,8 @@ pub struct AttentionConfig {
     pub window: Option<Window>,
     /// Rotary positions.
     pub rotary: Option<Rotary>,
+    /// Whether they turn what queries and keys are made of, in as many parts as there are heads, rather than queries and keys.
+    pub turns_input: bool,
     /// Norm of queries and keys.
     pub norm: Option<HeadNorm>,
     /// Further terms of the scores.
@@ -128,6 +134,7 @@ impl AttentionConfig {
             softcap: None,
             window: None,
             rotary: None,
+            turns_input: false,
             norm: None,
             scores: Scores::Plain,
             dropout: 0.0,
@@ -140,6 +147,7 @@ enum Terms {
     Plain,
     Disentangled(Disentangled),
     Relative(Relative),
+    Distances(Distances),
     Dynamic(Dynamic),
 }
 
@@ -173,6 +181,7 @@ impl Attention {
             Scores::Plain => Terms::Plain,
             Scores::Disentangled(c) => Terms::Disentangled(Disentangled::new(c, &config, hidden, build)?),
             Scores::Relative(c) => Terms::Relative(Relative::new(c, &config, hidden, build)?),
+            Scores::Distances(c) => Terms::Distances(Distances::new(c, &config, build)?),
             Scores::Dynamic(c) => Terms::Dynamic(Dynamic::new(c, &config, build)?),
         };
         Ok(Attention {
@@ -204,13 +213,19 @@ impl Attention {
         cache: Option<&mut KeyValues>,
         residual: Option<&Tensor>,
     ) -> Result<Tensor> {
-        let [mut query, mut key, value] = self.projection.forward(x, context.unwrap_or(x))?;
+        let context = context.unwrap_or(x);
+        let [mut query, mut key, value] = match (self.placed(x, pass)?, self.placed(context, pass)?) {
+            (Some(x), Some(placed)) => {
+                [self.projection.query(&x)?, self.projection.key(&placed)?, self.projection.value(context)?]
+            }
+            _ => self.projection.forward(x, context)?,
+        };
         if let (Some([of_query, of_key]), Some(config)) = (&self.norms, self.config.norm) {
             query = normed(of_query, &query, config.together)?;
             key = normed(of_key, &key, config.together)?;
         }
         let [mut query, mut key, mut value] = [query.transpose(1, 2)?, key.transpose(1, 2)?, value.transpose(1, 2)?];
-        if let (Some(rope), Some(positions)) = (&self.rope, &pass.positions) {
+        if let (Some(rope), Some(positions), false) = (&self.rope, &pass.positions, self.config.turns_input) {
             (query, key) = (query.rope(positions, rope)?, key.rope(positions, rope)?);
         }
         if let Some(cache) = cache {
@@ -225,6 +240,17 @@ impl Attention {
             return self.attend(query, &key, &value, kept, pass, residual);
         }
         self.attend(query, &key, &value, None, pass, residual)
+    }
+
+    /// What queries and keys are made of, where that is `x` with its positions.
+    fn placed(&self, x: &Tensor, pass: &Pass) -> Result<Option<Tensor>> {
+        match (&pass.added, &self.rope, &pass.positions) {
+            (Some(added), ..) => Ok(Some(x.add(added)?)),
+            (_, Some(rope), Some(positions)) if self.config.turns_input => {
+                Ok(Some(turned(x, self.config.heads, positions, rope)?))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Attention to the encoder's states, whose keys and values are computed once and stay in the `cache`.
@@ -275,6 +301,7 @@ impl Attention {
             Terms::Plain => {}
             Terms::Disentangled(terms) => terms.add_to(&mut options, &self.projection, &query, key, pass)?,
             Terms::Relative(terms) => query = terms.add_to(&mut options, &query, pass)?,
+            Terms::Distances(terms) => terms.add_to(&mut options, &query, key)?,
             Terms::Dynamic(terms) => terms.add_to(&mut options, query.shape()[1], value, pass)?,
         }
         let out = match kept {
@@ -283,6 +310,13 @@ impl Attention {
         };
         self.output.forward_then(&join_heads(&out)?, None, residual)
     }
+}
+
+/// Rotary positions in `x [batch, length, hidden]`, each of `heads` parts of its vectors turned by itself.
+fn turned(x: &Tensor, heads: usize, positions: &Tensor, rope: &Rope) -> Result<Tensor> {
+    let sizes = [x.size(0)?, x.size(1)?, heads].map(|n| n as isize);
+    let parts = x.reshape(&[&sizes[..], &[-1]].concat())?.transpose(1, 2)?;
+    Ok(join_heads(&parts.rope(positions, rope)?)?)
 }
 
 /// The norm of `x [batch, length, heads, head_dim]`, of each head or of all together.
@@ -305,6 +339,7 @@ impl Module for Attention {
             Terms::Plain => {}
             Terms::Disentangled(terms) => v.module("", terms),
             Terms::Relative(terms) => v.module("", terms),
+            Terms::Distances(terms) => v.module("", terms),
             Terms::Dynamic(terms) => v.module("", terms),
         }
         self.output.visit_as(self.config.output, v);

@@ -1,7 +1,7 @@
 //! Scores that depend on the relative position and the segments of a pair.
 
-use wgrad::nn::{Build, Init, Module, Param, Visitor};
-use wgrad::{AttentionOptions, Tensor};
+use wgrad::nn::{Build, Embedding, Init, Module, Param, Visitor};
+use wgrad::{AttentionOptions, Buckets, Tensor};
 
 use super::project::Projection;
 use super::{AttentionConfig, Pass};
@@ -112,19 +112,21 @@ impl Module for Disentangled {
 /// Relative positions and segments as in Transformer-XL (Dai et al., 2019) and XLNet (Yang et al., 2019), names included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RelativeConfig {
-    /// Projection of the table of positions, `[hidden, heads, head_dim]`.
+    /// Projection of the table of positions.
     pub project: &'static str,
-    /// Names of what is added to queries that meet content, positions and segments, `[heads, head_dim]` each.
-    pub added: [&'static str; 3],
-    /// Vectors of the two kinds of segments, `[2, heads, head_dim]`.
-    pub segments: &'static str,
+    /// How its matrix is stored.
+    pub form: Form,
+    /// Names of what is added to queries that meet content and positions, `[heads, head_dim]` each.
+    pub added: [&'static str; 2],
+    /// Names of what is added to queries that meet segments, and of the vectors of the two kinds of them, `[2, heads, head_dim]`.
+    pub segments: Option<[&'static str; 2]>,
 }
 
 pub(super) struct Relative {
     config: RelativeConfig,
     project: Linear,
-    added: [Param; 3],
-    segments: Param,
+    added: [Param; 2],
+    segments: Option<[Param; 2]>,
     heads: usize,
     scale: f64,
 }
@@ -133,11 +135,12 @@ impl Relative {
     pub fn new(config: RelativeConfig, attention: &AttentionConfig, hidden: usize, build: &Build) -> Result<Self> {
         let &AttentionConfig { heads, head_dim, scale, .. } = attention;
         let added = || build.param(&[heads, head_dim], Init::Zeros);
+        let segments = |_| Ok::<_, Error>([added()?, build.weight(&[2, heads, head_dim])?]);
         Ok(Relative {
             config,
-            project: Linear::new(hidden, heads * head_dim, false, Form::ColumnsByHead(heads), build)?,
-            added: [added()?, added()?, added()?],
-            segments: build.weight(&[2, heads, head_dim])?,
+            project: Linear::new(hidden, heads * head_dim, false, config.form, build)?,
+            added: [added()?, added()?],
+            segments: config.segments.map(segments).transpose()?,
             heads,
             scale: scale.unwrap_or(1.0 / (head_dim as f64).sqrt()),
         })
@@ -149,12 +152,12 @@ impl Relative {
         let Pairs { table, places, segments, factor } = pairs(pass)?;
         // Vectors of heads as [1, heads, n, head_dim].
         let by_head = |x: &Tensor| x.reshape(&[1, -1, self.heads as isize, query.shape()[3] as isize])?.transpose(1, 2);
-        let [content, position, segment] = [0, 1, 2].map(|i| by_head(&self.added[i].tensor()));
+        let [content, position] = [0, 1].map(|i| by_head(&self.added[i].tensor()));
         let meet = |added: &Tensor, vectors: &Tensor| query.add(added)?.matmul(&vectors.transpose(2, 3)?);
         let vectors = by_head(&self.project.forward(table)?)?;
         let mut bias = chosen(&meet(&position?, &vectors)?, places)?;
-        if let Some(segments) = segments {
-            let kinds = meet(&segment?, &by_head(&self.segments.tensor())?)?;
+        if let (Some(segments), Some([added, vectors])) = (segments, &self.segments) {
+            let kinds = meet(&by_head(&added.tensor())?, &by_head(&vectors.tensor())?)?;
             bias = bias.add(&chosen(&kinds, segments)?)?;
         }
         if let Some(factor) = factor {
@@ -168,9 +171,54 @@ impl Relative {
 impl Module for Relative {
     fn visit(&self, v: &mut Visitor<'_>) {
         self.project.visit_as(self.config.project, v);
-        for (name, param) in self.config.added.iter().zip(&self.added) {
+        let names = self.config.added.iter().chain(self.config.segments.iter().flatten());
+        for (name, param) in names.zip(self.added.iter().chain(self.segments.iter().flatten())) {
             v.param(name, param);
         }
-        v.param(self.config.segments, &self.segments);
+    }
+}
+
+/// A vector for each distance from a query to a key, which queries meet (Shaw et al., Self-attention with relative position representations,
+/// 2018, without the term of the values).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DistancesConfig {
+    /// Name of the table `[left + right + 1, head_dim]` in a checkpoint.
+    pub name: &'static str,
+    /// Keys further before a query than this share a vector.
+    pub left: usize,
+    /// Keys further behind it than this share one.
+    pub right: usize,
+}
+
+pub(super) struct Distances {
+    config: DistancesConfig,
+    table: Embedding,
+    scale: f64,
+}
+
+impl Distances {
+    pub fn new(config: DistancesConfig, attention: &AttentionConfig, build: &Build) -> Result<Self> {
+        let &AttentionConfig { head_dim, scale, .. } = attention;
+        Ok(Distances {
+            config,
+            table: Embedding::new(config.left + config.right + 1, head_dim, None, build)?,
+            scale: scale.unwrap_or(1.0 / (head_dim as f64).sqrt()),
+        })
+    }
+
+    /// Adds `query_i . vector of (j - i)`, scaled as the scores are.
+    pub fn add_to(&self, options: &mut AttentionOptions, query: &Tensor, key: &Tensor) -> Result<()> {
+        let (left, right) = (self.config.left as i64, self.config.right as i64);
+        let place = |distance: i64| (distance.clamp(-left, right) + left) as usize;
+        let buckets = Buckets::new(query.size(2)?, key.size(2)?, (left + right + 1) as usize, place)?;
+        let c2p = query.matmul(&self.table.weight.tensor().transpose(0, 1)?)?.mul_scalar(self.scale)?;
+        options.disentangled = Some(wgrad::Disentangled { c2p: Some(c2p), p2c: None, buckets });
+        Ok(())
+    }
+}
+
+impl Module for Distances {
+    fn visit(&self, v: &mut Visitor<'_>) {
+        v.module(self.config.name, &self.table);
     }
 }

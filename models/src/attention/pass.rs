@@ -45,6 +45,8 @@ pub struct Pass {
     masks: Vec<(Option<Window>, Mask)>,
     /// Positions of the queries, and of the keys of this pass, `[batch, length]`, for rotary embeddings.
     pub positions: Option<Tensor>,
+    /// Vectors of positions that are added to what queries and keys are made of, but not values; broadcasts to `[batch, length, hidden]`.
+    pub added: Option<Tensor>,
     /// Bias of the scores by distance, as [`wgrad::AttentionOptions::relative_bias`].
     pub relative_bias: Option<Tensor>,
     /// Relative positions and segments of pairs, for the scores that use them.
@@ -74,6 +76,11 @@ impl Pass {
             }
         }
         Pass { masks, offset, ..Pass::default() }
+    }
+
+    /// A pass in which all see all, and know each other's places by vectors that are added.
+    pub fn among(added: Tensor) -> Self {
+        Pass { added: Some(added), ..Pass::default() }
     }
 
     /// The mask of a layer with this window.

@@ -77,6 +77,14 @@ impl Projection {
         }
     }
 
+    /// Values alone.
+    pub fn value(&self, x: &Tensor) -> Result<Tensor> {
+        match &self.layers[..] {
+            [_, _, (_, value)] => self.split(&value.forward(x)?, self.key_heads),
+            _ => Ok(self.joint(x)?[2].clone()),
+        }
+    }
+
     fn joint(&self, x: &Tensor) -> Result<[Tensor; 3]> {
         let (heads, key_heads, share) = (self.heads, self.key_heads, self.heads / self.key_heads);
         let Some((_, layer)) = self.layers.first() else { return Ok([x.clone(), x.clone(), x.clone()]) };

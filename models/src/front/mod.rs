@@ -1,4 +1,4 @@
-//! What goes into a model: text and its word pieces.
+//! What goes into a model: text and its word pieces, images, waves.
 
 pub mod codec;
 pub mod corpus;
@@ -6,6 +6,8 @@ pub mod embeddings;
 pub mod packing;
 pub mod patches;
 pub mod recall;
+pub mod resnet;
 mod segments;
 pub mod synthetic;
 pub mod tokenizer;
+pub mod wave;

@@ -9,7 +9,8 @@ use wgrad::nn::Module;
 use crate::{Error, Result, fsx};
 
 /// Parts of the names of tensors that no model has parameters for: buffers that older files hold.
-const BUFFERS: [&str; 6] = [
+const BUFFERS: [&str; 7] = [
+    "num_batches_tracked",
     "position_ids",
     "rotary_emb.inv_freq",
     ".attn.bias",

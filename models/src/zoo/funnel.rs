@@ -20,11 +20,16 @@ use crate::{Error, Result};
 
 const PROJECT: Project =
     Project::Apart { query: "attention.q_head", key: "attention.k_head", value: "attention.v_head" };
-const RELATIVE: RelativeConfig = RelativeConfig {
-    project: "attention.r_kernel",
-    added: ["attention.r_w_bias", "attention.r_r_bias", "attention.r_s_bias"],
-    segments: "attention.seg_embed",
-};
+
+/// Relative positions and segments of so many heads.
+fn relative(heads: usize) -> RelativeConfig {
+    RelativeConfig {
+        project: "attention.r_kernel",
+        form: Form::ColumnsByHead(heads),
+        added: ["attention.r_w_bias", "attention.r_r_bias"],
+        segments: Some(["attention.r_s_bias", "attention.seg_embed"]),
+    }
+}
 /// Type id of the first token, which is in everybody's segment.
 const CLS_TYPE: f64 = 2.0;
 
@@ -109,7 +114,7 @@ impl Funnel {
         let dropout = c.number_or("hidden_dropout", 0.1)?;
         let attention = AttentionConfig {
             bias: Bias { query: false, ..Bias::all(true) },
-            scores: Scores::Relative(RELATIVE),
+            scores: Scores::Relative(relative(heads)),
             dropout: c.number_or("attention_dropout", 0.1)?,
             ..AttentionConfig::new(heads, c.size("d_head")?, PROJECT, "attention.post_proj")
         };

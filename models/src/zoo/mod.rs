@@ -22,10 +22,12 @@ mod mpnet;
 mod olmo2;
 mod opt;
 mod roberta;
+mod rt_detr;
 mod t5;
 mod text;
 mod vit;
 mod vit_mae;
+mod wav2vec2;
 mod xlnet;
 
 use std::path::Path;
@@ -39,10 +41,12 @@ pub use files::save;
 pub use funnel::Funnel;
 pub use lxmert::{Lxmert, Scene, SceneLabels, Understood};
 pub use model::{About, Cache, Task, TextModel};
+pub use rt_detr::{Detected, Detections, RtDetr};
 pub use t5::T5;
 pub use text::{TextConfig, Transformer};
 pub use vit::Vit;
 pub use vit_mae::{Rebuilt, VitMae};
+pub use wav2vec2::{Sound, Speech};
 pub use xlnet::{Targets, XlNet};
 
 use crate::Result;
@@ -66,6 +70,10 @@ pub enum Model {
     Clip(Clip),
     /// A model of words and regions.
     Lxmert(Lxmert),
+    /// A detector of objects in images.
+    RtDetr(RtDetr),
+    /// A writer of what it hears.
+    Speech(Speech),
 }
 
 impl Model {
@@ -80,13 +88,15 @@ impl Model {
             Model::VitMae(model) => model,
             Model::Clip(model) => model,
             Model::Lxmert(model) => model,
+            Model::RtDetr(model) => model,
+            Model::Speech(model) => model,
         }
     }
 
     /// The model as one of text.
     ///
     /// # Errors
-    /// If it is one of images, or of texts and images.
+    /// If it is one of images, of sounds, or of texts and images.
     pub fn text(&self) -> Result<&dyn TextModel> {
         match self {
             Model::Transformer(model) => Ok(model),
@@ -108,6 +118,8 @@ impl Model {
             Model::VitMae(model) => model.config(),
             Model::Clip(model) => model.config(),
             Model::Lxmert(model) => model.config(),
+            Model::RtDetr(model) => model.config(),
+            Model::Speech(model) => model.config(),
         }
     }
 
@@ -135,6 +147,8 @@ pub fn load(folder: &Path, dtype: DType, device: &Device) -> Result<Model> {
         "vit_mae" => Model::VitMae(VitMae::load(&config, folder, &build)?),
         "clip" => Model::Clip(Clip::load(&config, folder, &build)?),
         "lxmert" => Model::Lxmert(Lxmert::load(&config, folder, &build)?),
+        "rt_detr_v2" => Model::RtDetr(RtDetr::load(&config, folder, &build)?),
+        "wav2vec2-conformer" | "wav2vec2-bert" => Model::Speech(Speech::load(&config, folder, &build)?),
         _ => Model::Transformer(Transformer::load(&config, &text(&config)?, folder, &build)?),
     })
 }
@@ -153,6 +167,8 @@ pub fn new(config: &Config, dtype: DType, device: &Device) -> Result<Model> {
         "vit_mae" => Model::VitMae(VitMae::new(config, &build)?),
         "clip" => Model::Clip(Clip::new(config, &build)?),
         "lxmert" => Model::Lxmert(Lxmert::new(config, &build)?),
+        "rt_detr_v2" => Model::RtDetr(RtDetr::new(config, &build)?),
+        "wav2vec2-conformer" | "wav2vec2-bert" => Model::Speech(Speech::new(config, &build)?),
         _ => Model::Transformer(Transformer::new(config, &text(config)?, &build)?),
     })
 }

@@ -20,11 +20,16 @@ use crate::weights::Form;
 use crate::{Error, Result};
 
 const PROJECT: Project = Project::Apart { query: "rel_attn.q", key: "rel_attn.k", value: "rel_attn.v" };
-const RELATIVE: RelativeConfig = RelativeConfig {
-    project: "rel_attn.r",
-    added: ["rel_attn.r_w_bias", "rel_attn.r_r_bias", "rel_attn.r_s_bias"],
-    segments: "rel_attn.seg_embed",
-};
+
+/// Relative positions and segments of so many heads.
+fn relative(heads: usize) -> RelativeConfig {
+    RelativeConfig {
+        project: "rel_attn.r",
+        form: Form::ColumnsByHead(heads),
+        added: ["rel_attn.r_w_bias", "rel_attn.r_r_bias"],
+        segments: Some(["rel_attn.r_s_bias", "rel_attn.seg_embed"]),
+    }
+}
 
 struct Trunk {
     embeddings: Embeddings,
@@ -95,7 +100,7 @@ impl XlNet {
             bias: Bias::all(false),
             form: Form::ColumnsByHead(heads),
             output_form: Form::RowsByHead(heads),
-            scores: Scores::Relative(RELATIVE),
+            scores: Scores::Relative(relative(heads)),
             dropout,
             ..AttentionConfig::new(heads, head_dim, PROJECT, "rel_attn.o")
         };

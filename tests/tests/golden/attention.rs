@@ -1,6 +1,6 @@
 //! Attention and rotary positions.
 
-use wgrad::nn::relative_bucket;
+use wgrad::nn::{log_bucket, relative_bucket};
 use wgrad::{AttentionOptions, Mask, Tensor};
 
 use crate::args::{Op, out};
@@ -19,6 +19,13 @@ pub fn find(op: &str) -> Option<Op> {
             let bias = a.opt("bias").cloned();
             let options = AttentionOptions { scale, mask, bias, softcap, ..Default::default() };
             out(a.t("q")?.attention(a.t("k")?, a.t("v")?, &options))
+        },
+        "deberta_log_bucket" => |a| {
+            let (buckets, most) = (a.get("bucket_size")?, a.get("max_position")?);
+            let rel = a.t("rel")?;
+            let bucket = |d: f64| log_bucket(d as i64, buckets, most) as i32;
+            let values = rel.to_f64_vec()?.into_iter().map(bucket).collect();
+            out(Tensor::from_vec(values, rel.shape(), rel.device()))
         },
         "t5_relative_bucket" | "mpnet_relative_bucket" => |a| {
             let (buckets, most) = (a.get("num_buckets")?, a.get("max_distance")?);

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use wgrad::nn::Build;
 use wgrad::{DType, Device, Tensor};
+use wgrad_models::boxes::{DetectionLoss, Objects};
 use wgrad_models::front::embeddings::TextInput;
-use wgrad_models::zoo::{Clip, Config, Lxmert, Scene, SceneLabels, Vit, VitMae, unit};
+use wgrad_models::zoo::{Clip, Config, Detected, Lxmert, RtDetr, Scene, SceneLabels, Vit, VitMae, unit};
 
 use crate::fixture::Fallible;
 use crate::models::{Answer, Inputs};
@@ -109,5 +110,56 @@ pub fn lxmert(folder: &Path, inputs: &Inputs, device: &Device) -> Fallible<Answe
         ("question_answering_score".into(), seen.answer),
         ("loss".into(), loss),
     ]);
+    Ok(answer)
+}
+
+pub fn rt_detr(folder: &Path, inputs: &Inputs, device: &Device) -> Fallible<Answer> {
+    let model = RtDetr::load(&Config::read(folder)?, folder, &Build::new(device))?;
+    let seen = model.detect(input(inputs, "pixel_values")?)?;
+    let mut objects = Vec::new();
+    while let Some(classes) = inputs.get(&format!("labels.{}.class_labels", objects.len())) {
+        let boxes = input(inputs, &format!("labels.{}.boxes", objects.len()))?.to_vec::<f32>()?;
+        let classes = classes.to_f64_vec()?.into_iter().map(|class| class as usize).collect();
+        objects.push(Objects { classes, boxes: boxes.as_chunks::<4>().0.to_vec() });
+    }
+    let losses = model.losses(&seen, &objects)?;
+    let mut answer = Answer::new(&model);
+    let mut loss: Option<Tensor> = None;
+    for (number, part) in losses.iter().enumerate() {
+        let sum = part.sum()?;
+        loss = Some(match loss {
+            Some(loss) => loss.add(&sum)?,
+            None => sum,
+        });
+        let suffix = number.checked_sub(1).map_or(String::new(), |number| format!("_aux_{number}"));
+        let DetectionLoss { class, distance, overlap } = part.clone();
+        for (name, value) in [("vfl", class), ("bbox", distance), ("giou", overlap)] {
+            answer.outputs.insert(format!("loss_dict.loss_{name}{suffix}"), value);
+        }
+    }
+    let (last, before) = seen.layers.split_last().ok_or("there are no layers")?;
+    for (number, Detected { logits, boxes }) in before.iter().chain([&seen.chosen]).cloned().enumerate() {
+        answer.outputs.insert(format!("auxiliary_outputs.{number}.logits"), logits);
+        answer.outputs.insert(format!("auxiliary_outputs.{number}.pred_boxes"), boxes);
+    }
+    let stacked = |all: Vec<&Tensor>| Tensor::stack(&all, 1);
+    let last_state = seen.states.last().ok_or("there are no states")?;
+    answer.outputs.extend([
+        ("loss".into(), loss.ok_or("there is no loss")?),
+        ("logits".into(), last.logits.clone()),
+        ("pred_boxes".into(), last.boxes.clone()),
+        ("last_hidden_state".into(), last_state.clone()),
+        ("intermediate_hidden_states".into(), stacked(seen.states[1..].iter().collect())?),
+        ("intermediate_logits".into(), stacked(seen.layers.iter().map(|layer| &layer.logits).collect())?),
+        ("intermediate_reference_points".into(), stacked(seen.layers.iter().map(|layer| &layer.boxes).collect())?),
+        ("init_reference_points".into(), seen.start),
+        ("enc_topk_logits".into(), seen.chosen.logits),
+        ("enc_topk_bboxes".into(), seen.chosen.boxes),
+        ("enc_outputs_class".into(), seen.places.logits),
+        ("enc_outputs_coord_logits".into(), seen.places.boxes),
+    ]);
+    answer.states("decoder_hidden_states", seen.states);
+    answer.states("encoder_last_hidden_state", seen.maps);
+    answer.states("encoder_hidden_states", seen.attended);
     Ok(answer)
 }

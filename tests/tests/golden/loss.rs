@@ -1,14 +1,15 @@
 //! Losses.
 
 use wgrad::nn::loss;
-use wgrad::{CrossEntropy, Reduction, Tensor};
+use wgrad::{CrossEntropy, CtcLoss, Reduction, Tensor};
 
-use crate::args::{Args, Op, Outputs, Unsupported, out};
+use crate::args::{Args, Op, Outputs, out};
 use crate::fixture::Fallible;
 
 pub fn find(op: &str) -> Option<Op> {
     let op: Op = match op {
         "cross_entropy" => cross_entropy,
+        "ctc_loss" => ctc_loss,
         "nll_loss" => |a| out(loss::nll(a.t("x")?, a.t("target")?, reduction(a)?)),
         "bce_with_logits" => |a| {
             let (weight, pos_weight) = (a.opt("weight"), a.opt("pos_weight"));
@@ -45,7 +46,7 @@ fn reduction(a: &Args) -> Fallible<Reduction> {
 fn cross_entropy(a: &Args) -> Fallible<Outputs> {
     let (x, targets) = (a.t("x")?, a.t("target")?);
     if targets.dtype().is_float() {
-        return Err(Unsupported("class probabilities as targets of cross_entropy".into()).into());
+        return out(loss::soft_cross_entropy(x, targets, reduction(a)?));
     }
     let axes: Vec<isize> = [0].into_iter().chain(2..x.rank() as isize).chain([1]).collect();
     let logits: Tensor = if x.rank() > 2 { x.permute(&axes)? } else { x.clone() };
@@ -57,4 +58,12 @@ fn cross_entropy(a: &Args) -> Fallible<Outputs> {
         reduction: reduction(a)?,
     };
     out(logits.cross_entropy(targets, &options))
+}
+
+fn ctc_loss(a: &Args) -> Fallible<Outputs> {
+    let lengths =
+        |name: &str| -> Fallible<Vec<usize>> { Ok(a.t(name)?.to_f64_vec()?.into_iter().map(|n| n as usize).collect()) };
+    let options = CtcLoss { blank: a.get("blank")?, reduction: reduction(a)?, zero_infinity: a.get("zero_infinity")? };
+    let (times, labels) = (lengths("input_lengths")?, lengths("target_lengths")?);
+    out(a.t("logits")?.log_softmax(-1)?.ctc_loss(a.t("targets")?, &times, &labels, &options))
 }

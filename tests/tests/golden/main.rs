@@ -5,7 +5,9 @@
 
 mod args;
 mod attention;
+mod conv;
 mod elementwise;
+mod fft;
 mod fixture;
 mod images;
 mod index;
@@ -17,6 +19,8 @@ mod ops;
 mod optim;
 mod reduce;
 mod report;
+mod resample;
+mod speech;
 mod text;
 mod view;
 mod zoo;

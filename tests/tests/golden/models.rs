@@ -12,7 +12,7 @@ use crate::args::Unsupported;
 use crate::fixture::{Entry, Fallible, ModelCase, Store, Tensors, folder};
 use crate::ops::same;
 use crate::report::{Report, selected};
-use crate::{images, text};
+use crate::{images, speech, text};
 
 /// What a model gave.
 pub struct Answer {
@@ -51,7 +51,9 @@ fn find(class: &str) -> Option<Model> {
         "LxmertForPreTraining" => images::lxmert,
         "ViTForImageClassification" => images::vit,
         "ViTMAEForPreTraining" => images::vit_mae,
+        "RTDetrV2ForObjectDetection" => images::rt_detr,
         "T5ForConditionalGeneration" => text::seq2seq,
+        "Wav2Vec2BertForCTC" | "Wav2Vec2ConformerForCTC" => speech::ctc,
         "XLNetLMHeadModel" => text::xlnet,
         _ => return None,
     };

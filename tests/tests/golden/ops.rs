@@ -10,19 +10,22 @@ use wgrad_tests::compare;
 use crate::args::{Args, Op, Unsupported};
 use crate::fixture::{Case, Entry, Fallible, Ops, Store, Tensors, folder};
 use crate::report::{Report, first_of_each, selected};
-use crate::{attention, elementwise, index, loss, matmul, norm, optim, reduce, view};
+use crate::{attention, conv, elementwise, fft, index, loss, matmul, norm, optim, reduce, resample, view};
 
 /// How to run an operation.
 fn find(op: &str) -> Option<Op> {
     let families = [
         attention::find,
+        conv::find,
         elementwise::find,
+        fft::find,
         index::find,
         loss::find,
         matmul::find,
         norm::find,
         optim::find,
         reduce::find,
+        resample::find,
         view::find,
     ];
     families.iter().find_map(|find| find(op))

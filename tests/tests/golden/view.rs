@@ -7,6 +7,7 @@ pub fn find(op: &str) -> Option<Op> {
         "reshape" => |a| out(a.t("x")?.reshape(&a.get::<Vec<isize>>("shape")?)),
         "permute" => |a| out(a.t("x")?.permute(&a.dims()?)),
         "expand" => |a| out(a.t("x")?.expand(&a.get::<Vec<usize>>("shape")?)),
+        "unfold" => |a| out(a.t("x")?.unfold(a.dim()?, a.get("size")?, a.get("step")?)),
         "slice" => |a| {
             let ranges: Vec<[usize; 3]> = a.get("ranges")?;
             let cut = |(x, dim), [start, stop, step]: [usize; 3]| {

@@ -79,7 +79,10 @@ fn saving_writes_what_was_read() {
         let model = load(&path);
         let again = tempfile::tempdir().unwrap();
         model.save(again.path()).unwrap();
-        let (old, new) = (tensors(&path), tensors(again.path()));
+        let (mut old, new) = (tensors(&path), tensors(again.path()));
+        // What no model reads stays behind.
+        let unread = ["num_batches_tracked", "pos_conv_embed", "embed_positions", "n_points_scale"];
+        old.retain(|(name, _)| !unread.iter().any(|part| name.contains(part)));
         let names = |all: &[(String, Tensor)]| all.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
         assert_eq!(names(&new), names(&old), "{}", path.display());
         for ((name, old), (_, new)) in old.iter().zip(&new) {

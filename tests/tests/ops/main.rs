@@ -5,10 +5,14 @@
 
 mod attention;
 mod autograd;
+mod channel_norm;
+mod conv;
 mod cross_entropy;
+mod ctc;
 mod decode;
 mod elementwise;
 mod faults;
+mod fft;
 mod index;
 mod io;
 mod join;
@@ -26,6 +30,7 @@ mod precision;
 mod profile;
 mod random;
 mod reduce;
+mod resample;
 mod scan;
 mod snippet;
 mod softmax;
