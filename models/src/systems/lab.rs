@@ -4,11 +4,11 @@
 use wgrad::nn::{Build, Embedding, Init, Module, Visitor};
 use wgrad::optim::{Adam, Decay, Group, Optimizer, Rule, Schedule};
 use wgrad::rng::Philox;
-use wgrad::{Activation, Device, Mask, Tensor, no_grad};
+use wgrad::{Activation, Device, Gradients, Mask, Tensor, no_grad};
 
 use crate::attention::{Attention, AttentionConfig, Bias, Pass, Project, Rotary, Stretch, Window};
 use crate::corrupt::mlm::IGNORE;
-use crate::feed_forward::{FeedForwardConfig, Inner};
+use crate::feed_forward::{Between, FeedForwardConfig, Inner};
 use crate::front::recall::Questions;
 use crate::front::synthetic::MarkovChain;
 use crate::mixer::{Mixer, MixerBlock};
@@ -48,6 +48,7 @@ impl Sizes {
             inner: Inner::Gated { gate: "gate", up: "up", down: "down" },
             bias: [false; 2],
             form: Form::Rows,
+            between: Between::default(),
             dropout: 0.0,
         }
     }
@@ -204,7 +205,21 @@ impl<A: Module, B: Module> Module for Both<A, B> {
 ///
 /// # Errors
 /// If the device fails.
-pub fn train(model: &dyn Module, steps: u64, peak: f64, mut loss: impl FnMut(u64) -> Result<Tensor>) -> Result<f64> {
+pub fn train(model: &dyn Module, steps: u64, peak: f64, loss: impl FnMut(u64) -> Result<Tensor>) -> Result<f64> {
+    train_then(model, steps, peak, loss, |_, _| Ok(()))
+}
+
+/// The same with something to do after each step, which is given its loss and its gradients.
+///
+/// # Errors
+/// If the device fails.
+pub fn train_then(
+    model: &dyn Module,
+    steps: u64,
+    peak: f64,
+    mut loss: impl FnMut(u64) -> Result<Tensor>,
+    mut then: impl FnMut(&Tensor, &Gradients) -> Result<()>,
+) -> Result<f64> {
     let schedule = Schedule { peak, warmup: steps / 10, total: steps, floor: 0.05, decay: Decay::Cosine };
     let rule = Rule::AdamW(Adam { weight_decay: 0.01, beta2: 0.98, ..Adam::default() });
     let mut optimizer = Optimizer::new(rule, peak, Group::of(model))?.with_max_norm(1.0)?;
@@ -212,7 +227,9 @@ pub fn train(model: &dyn Module, steps: u64, peak: f64, mut loss: impl FnMut(u64
     for step in 0..steps {
         let loss = loss(step)?;
         optimizer.set_learning_rate(schedule.at(step))?;
-        optimizer.step(&loss.backward()?)?;
+        let gradients = loss.backward()?;
+        optimizer.step(&gradients)?;
+        then(&loss.detach(), &gradients)?;
         if step >= steps - steps.div_ceil(10) {
             last.push(loss.detach());
         }

@@ -1,23 +1,44 @@
 //! The model systems of the literature: one file each, that names options of the shared modules and checks the property that its paper is known for.
 
+mod adamp;
 mod budget_longformer;
 mod causal_mask_removal;
 mod deberta_attention;
+mod deepscalelm;
+mod depth_lab;
 mod dyn_mask_rate;
+mod falcon;
 mod funnel;
 mod glm;
+mod glm_130b;
 mod graphcodebert;
+mod hybridnorm;
 mod kronecker_attention;
 pub mod lab;
 mod latent_attention;
+mod layernorm_expressivity;
+mod layernorm_scaling;
 mod markov_lab;
+mod mix_ln;
+mod mlra;
 mod mosaicbert;
 mod next_token_recognition;
+mod nf_resnet;
+mod ngpt;
+mod norm_tweaking;
+mod normformer;
+mod optimal_input_gain;
+mod peri_ln;
+mod pre_crmsnorm;
+mod pre_post_ln;
 mod prepacking;
+mod qknorm;
 mod ragged;
+mod simple_rmsnorm;
 mod textual_mask_prediction;
 mod transfusion;
 mod transnormer_llm;
+mod wavelet_gpt;
 
 use std::fmt;
 
@@ -28,21 +49,41 @@ use crate::{Error, Result};
 
 /// Every system, one line each, in the order of their names.
 pub const SYSTEMS: &[System] = &[
+    adamp::SYSTEM,
     budget_longformer::SYSTEM,
     causal_mask_removal::SYSTEM,
+    deepscalelm::SYSTEM,
     deberta_attention::SYSTEM,
     dyn_mask_rate::SYSTEM,
+    falcon::SYSTEM,
     funnel::SYSTEM,
     glm::SYSTEM,
+    glm_130b::SYSTEM,
     graphcodebert::SYSTEM,
+    hybridnorm::SYSTEM,
     kronecker_attention::SYSTEM,
     latent_attention::SYSTEM,
+    layernorm_expressivity::SYSTEM,
+    layernorm_scaling::SYSTEM,
+    mix_ln::SYSTEM,
+    mlra::SYSTEM,
     mosaicbert::SYSTEM,
     next_token_recognition::SYSTEM,
+    nf_resnet::SYSTEM,
+    ngpt::SYSTEM,
+    norm_tweaking::SYSTEM,
+    normformer::SYSTEM,
+    optimal_input_gain::SYSTEM,
+    peri_ln::SYSTEM,
+    pre_crmsnorm::SYSTEM,
+    pre_post_ln::SYSTEM,
     prepacking::SYSTEM,
+    qknorm::SYSTEM,
+    simple_rmsnorm::SYSTEM,
     textual_mask_prediction::SYSTEM,
     transfusion::SYSTEM,
     transnormer_llm::SYSTEM,
+    wavelet_gpt::SYSTEM,
 ];
 
 /// One system: what it is, and a small run that shows what it is good for.
