@@ -300,6 +300,8 @@ impl Shape {
 
     fn scheme(&self, placement: Placement) -> Scheme {
         let layers = self.layers as f64;
+        // The usual 0.02 of models of width 1000, for any width.
+        let usual = (2.5 * self.hidden as f64).sqrt().recip();
         match placement {
             Placement::DeepNorm => Scheme::Xavier { gain: (8.0 * layers).powf(-0.25) },
             Placement::DeepScale => {
@@ -312,7 +314,9 @@ impl Shape {
                 Scheme::DeepScale { hidden: self.hidden, correlations }
             }
             Placement::Sphere => Scheme::Normal((self.hidden as f64).sqrt().recip()),
-            _ => Scheme::Xavier { gain: 1.0 },
+            Placement::Hybrid | Placement::HybridStar => Scheme::ScaledResidual(usual, self.layers),
+            Placement::Post => Scheme::Xavier { gain: 1.0 },
+            _ => Scheme::Normal(usual),
         }
     }
 }

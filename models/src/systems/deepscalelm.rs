@@ -21,9 +21,9 @@ pub const SYSTEM: System = System {
 };
 
 const LAYERS: usize = 192;
-const LENGTH: usize = 64;
+const LENGTH: usize = 128;
 const ROWS: usize = 2;
-const SHAPE: Shape = Shape { vocab: 64, hidden: 64, heads: 4, layers: LAYERS, length: LENGTH };
+const SHAPE: Shape = Shape { vocab: 512, hidden: 128, heads: 4, layers: LAYERS, length: LENGTH };
 
 /// How far the stream's mean square gets from one.
 fn check(device: &Device, seed: u64) -> Result<Report> {
@@ -52,7 +52,8 @@ fn check(device: &Device, seed: u64) -> Result<Report> {
         device.set_seed(seed);
         Probe::new(&Lm::new(config, device)?, &ids, &labels)
     };
-    let (own, pre) = (run(&scaled)?, run(&SHAPE.decoder(Placement::Pre))?);
+    let (own, pre) =
+        (run(&scaled)?, run(&LmConfig { scheme: Scheme::Xavier { gain: 1.0 }, ..SHAPE.decoder(Placement::Pre) })?);
     let off = |squares: &[f64]| squares.iter().map(|&s| (s / squares[0]).max(squares[0] / s)).fold(0.0, f64::max);
     let gradients = spread(&own.blocks);
     ensure(gradients < 4.0, || {
@@ -60,7 +61,10 @@ fn check(device: &Device, seed: u64) -> Result<Report> {
     })?;
     Ok(Report {
         property: format!(
-            "largest factor between the stream's mean square and the words' (Pre-LN {:.0}; gradients of blocks differ by {gradients:.2}, Pre-LN {:.1})",
+            "largest factor between the stream's mean square and the words' (a quarter, half and all the way {:.2}, {:.2}, {:.2}; Pre-LN {:.0}; gradients of blocks differ by {gradients:.2}, Pre-LN {:.1})",
+            own.squares[LAYERS / 4],
+            own.squares[LAYERS / 2],
+            own.squares[LAYERS],
             off(&pre.squares),
             spread(&pre.blocks)
         ),

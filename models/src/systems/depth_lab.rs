@@ -1,20 +1,25 @@
 //! Deep and thin language models on rows of symbols whose law changes along the way: the bench on which placements of norms are checked.
 
+use wgrad::optim::Schedule;
 use wgrad::rng::Philox;
 use wgrad::{Device, Tensor, no_grad};
 
+use super::lab::train_then;
 use crate::Result;
 use crate::depth::Probe;
 use crate::front::synthetic::{MarkovChain, below};
+use crate::initial::Scheme;
 use crate::lm::{Lm, LmConfig};
 use crate::placement::{Placement, Shape};
 
 /// Symbols.
-pub const SYMBOLS: usize = 16;
+pub const SYMBOLS: usize = 8;
 /// Chains that take turns.
-const CHAINS: usize = 4;
+const CHAINS: usize = 3;
 /// Symbols that a chain draws in its turn, on average.
 const TURN: usize = 24;
+/// Models of which a mean is taken.
+const SEEDS: u64 = 4;
 /// Batches that a trained model is measured on.
 const MEASURED: u64 = 8;
 
@@ -66,17 +71,17 @@ impl Rows {
         row
     }
 
-    /// Trains a model: `peak` is the highest learning rate.
+    /// Trains a model by a schedule.
     ///
     /// # Errors
     /// If the device fails.
-    pub fn train(&self, lm: &Lm, steps: u64, peak: f64) -> Result<()> {
+    pub fn train(&self, lm: &Lm, schedule: &Schedule) -> Result<()> {
         let unit = lm.unit_vectors();
         let loss = |step| {
             let (ids, labels) = self.batch(1, step)?;
             lm.loss(&ids, &labels)
         };
-        super::lab::train_then(lm, steps, peak, loss, |_, _| unit.as_ref().map_or(Ok(()), |unit| unit.apply()))?;
+        train_then(lm, schedule, loss, || unit.as_ref().map_or(Ok(()), |unit| unit.apply()))?;
         Ok(())
     }
 
@@ -93,26 +98,19 @@ impl Rows {
     }
 }
 
-/// A new decoder of a placement, and one pass through it.
+/// A new decoder of a placement with Xavier's initial values, which the theory of placements is about, and one pass through it.
 ///
 /// # Errors
 /// If the device fails.
 pub fn fresh(placement: Placement, layers: usize, device: &Device, seed: u64) -> Result<Probe> {
-    started(&shape(layers, 32).decoder(placement), device, seed)
-}
-
-/// A new model, and one pass through it.
-///
-/// # Errors
-/// If the device fails.
-pub fn started(config: &LmConfig, device: &Device, seed: u64) -> Result<Probe> {
     device.set_seed(seed);
-    let lm = Lm::new(config, device)?;
+    let config = LmConfig { scheme: Scheme::Xavier { gain: 1.0 }, ..shape(layers, 32).decoder(placement) };
+    let lm = Lm::new(&config, device)?;
     let (ids, labels) = Rows::new([4, 32], seed, device)?.batch(0, 0)?;
     Probe::new(&lm, &ids, &labels)
 }
 
-/// What `of` gives for decoders of these depths, each the mean of two seeds.
+/// What `of` gives for decoders of these depths, each the mean of some seeds.
 ///
 /// # Errors
 /// If the device fails.
@@ -124,8 +122,8 @@ pub fn by_depth(
     of: impl Fn(&Probe) -> f64,
 ) -> Result<Vec<(f64, f64)>> {
     let mean = |&layers: &usize| {
-        let one = |seed| Ok::<_, crate::Error>(of(&fresh(placement, layers, device, seed)?));
-        Ok((layers as f64, (one(seed)? + one(seed + 1)?) / 2.0))
+        let one = |n| Ok::<_, crate::Error>(of(&fresh(placement, layers, device, SEEDS * seed + n)?));
+        Ok((layers as f64, (0..SEEDS).map(one).sum::<Result<f64>>()? / SEEDS as f64))
     };
     depths.iter().map(mean).collect()
 }

@@ -5,6 +5,7 @@ use wgrad::nn::Module;
 use wgrad::{Device, Tensor};
 
 use super::depth_lab::{Rows, shape};
+use super::lab::usual;
 use super::{Report, System, Wanted, ensure};
 use crate::Result;
 use crate::attention::AttentionConfig;
@@ -44,7 +45,7 @@ fn check(device: &Device, seed: u64) -> Result<Report> {
         format!("with its keys and values repeated for {heads} heads logits differ by {apart:.1e}")
     })?;
     let learned = |lm: &Lm| {
-        rows.train(lm, STEPS, 3e-3)?;
+        rows.train(lm, &usual(STEPS, 3e-3))?;
         rows.measure(lm)
     };
     let own = learned(&falcon)?;

@@ -4,7 +4,7 @@
 use wgrad::nn::{Build, Embedding, Init, Module, Visitor};
 use wgrad::optim::{Adam, Decay, Group, Optimizer, Rule, Schedule};
 use wgrad::rng::Philox;
-use wgrad::{Activation, Device, Gradients, Mask, Tensor, no_grad};
+use wgrad::{Activation, Device, Mask, Tensor, no_grad};
 
 use crate::attention::{Attention, AttentionConfig, Bias, Pass, Project, Rotary, Stretch, Window};
 use crate::corrupt::mlm::IGNORE;
@@ -206,30 +206,33 @@ impl<A: Module, B: Module> Module for Both<A, B> {
 /// # Errors
 /// If the device fails.
 pub fn train(model: &dyn Module, steps: u64, peak: f64, loss: impl FnMut(u64) -> Result<Tensor>) -> Result<f64> {
-    train_then(model, steps, peak, loss, |_, _| Ok(()))
+    train_then(model, &usual(steps, peak), loss, || Ok(()))
 }
 
-/// The same with something to do after each step, which is given its loss and its gradients.
+/// A tenth of warm-up, then half a cosine.
+pub fn usual(steps: u64, peak: f64) -> Schedule {
+    Schedule { peak, warmup: steps / 10, total: steps, floor: 0.05, decay: Decay::Cosine }
+}
+
+/// The same by any schedule, with something to do after each step.
 ///
 /// # Errors
 /// If the device fails.
 pub fn train_then(
     model: &dyn Module,
-    steps: u64,
-    peak: f64,
+    schedule: &Schedule,
     mut loss: impl FnMut(u64) -> Result<Tensor>,
-    mut then: impl FnMut(&Tensor, &Gradients) -> Result<()>,
+    mut then: impl FnMut() -> Result<()>,
 ) -> Result<f64> {
-    let schedule = Schedule { peak, warmup: steps / 10, total: steps, floor: 0.05, decay: Decay::Cosine };
+    let &Schedule { peak, total: steps, .. } = schedule;
     let rule = Rule::AdamW(Adam { weight_decay: 0.01, beta2: 0.98, ..Adam::default() });
     let mut optimizer = Optimizer::new(rule, peak, Group::of(model))?.with_max_norm(1.0)?;
     let mut last = Vec::new();
     for step in 0..steps {
         let loss = loss(step)?;
         optimizer.set_learning_rate(schedule.at(step))?;
-        let gradients = loss.backward()?;
-        optimizer.step(&gradients)?;
-        then(&loss.detach(), &gradients)?;
+        optimizer.step(&loss.backward()?)?;
+        then()?;
         if step >= steps - steps.div_ceil(10) {
             last.push(loss.detach());
         }

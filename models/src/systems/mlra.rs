@@ -5,6 +5,7 @@ use wgrad::nn::Module;
 use wgrad::{Device, Tensor};
 
 use super::depth_lab::{Rows, shape};
+use super::lab::usual;
 use super::{Report, System, Wanted};
 use crate::attention::AttentionConfig;
 use crate::block::BlockConfig;
@@ -53,7 +54,7 @@ fn grown(rank: Option<usize>, device: &Device, seed: u64) -> Result<(f64, f64)> 
     let blocks = config.blocks.iter().map(block).collect();
     let lm = Lm::new(&LmConfig { blocks, embedding_std: 0.02, scheme: Scheme::Normal(0.02), ..config }, device)?;
     let rows = Rows::new([16, 64], seed, device)?;
-    rows.train(&lm, 300, 3e-3)?;
+    rows.train(&lm, &usual(300, 3e-3))?;
     let words = lm.named_parameters().into_iter().find(|(name, _)| name == "embedding.weight");
     let (_, words) = words.ok_or_else(|| Error::config("the model has no words"))?;
     Ok((variability(&words.tensor().detach())?, rows.measure(&lm)?))

@@ -5,7 +5,7 @@ mod budget_longformer;
 mod causal_mask_removal;
 mod deberta_attention;
 mod deepscalelm;
-mod depth_lab;
+pub mod depth_lab;
 mod dyn_mask_rate;
 mod falcon;
 mod funnel;
@@ -17,6 +17,7 @@ mod kronecker_attention;
 pub mod lab;
 mod latent_attention;
 mod layernorm_expressivity;
+mod layernorm_majority;
 mod layernorm_scaling;
 mod markov_lab;
 mod mix_ln;
@@ -26,7 +27,6 @@ mod next_token_recognition;
 mod nf_resnet;
 mod ngpt;
 mod norm_tweaking;
-mod normformer;
 mod optimal_input_gain;
 mod peri_ln;
 mod pre_crmsnorm;
@@ -64,6 +64,7 @@ pub const SYSTEMS: &[System] = &[
     kronecker_attention::SYSTEM,
     latent_attention::SYSTEM,
     layernorm_expressivity::SYSTEM,
+    layernorm_majority::SYSTEM,
     layernorm_scaling::SYSTEM,
     mix_ln::SYSTEM,
     mlra::SYSTEM,
@@ -72,7 +73,6 @@ pub const SYSTEMS: &[System] = &[
     nf_resnet::SYSTEM,
     ngpt::SYSTEM,
     norm_tweaking::SYSTEM,
-    normformer::SYSTEM,
     optimal_input_gain::SYSTEM,
     peri_ln::SYSTEM,
     pre_crmsnorm::SYSTEM,
@@ -139,7 +139,13 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let verdict = if self.passed() { "passed" } else { "failed" };
         let wanted = if self.wanted == Wanted::AtLeast { "at least" } else { "at most" };
-        write!(f, "{verdict}: {} {:.4}, wanted {wanted} {:.4}", self.property, self.measured, self.threshold)
+        // Small differences would all be 0.0000.
+        let shown = |figure: f64| match figure.abs() {
+            size if size > 0.0 && size < 1e-3 => format!("{figure:.1e}"),
+            _ => format!("{figure:.4}"),
+        };
+        let (measured, threshold) = (shown(self.measured), shown(self.threshold));
+        write!(f, "{verdict}: {} {measured}, wanted {wanted} {threshold}", self.property)
     }
 }
 
@@ -178,6 +184,7 @@ mod tests {
         assert!(report(0.5, Wanted::AtMost).passed() && !report(0.6, Wanted::AtMost).passed());
         assert!(!report(f64::NAN, Wanted::AtLeast).passed() && !report(f64::NAN, Wanted::AtMost).passed());
         assert_eq!(report(0.25, Wanted::AtLeast).to_string(), "failed: gap 0.2500, wanted at least 0.5000");
+        assert_eq!(report(2.4e-6, Wanted::AtMost).to_string(), "passed: gap 2.4e-6, wanted at most 0.5000");
     }
 
     #[test]

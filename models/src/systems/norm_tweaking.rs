@@ -6,6 +6,7 @@ use wgrad::optim::{Adam, Group, Optimizer, Rule};
 use wgrad::{Device, Tensor, no_grad};
 
 use super::depth_lab::{Rows, SYMBOLS, shape};
+use super::lab::usual;
 use super::{Report, System, Wanted, ensure};
 use crate::Result;
 use crate::initial::Role;
@@ -39,7 +40,7 @@ fn check(device: &Device, seed: u64) -> Result<Report> {
     let rows = Rows::new([ROWS, LENGTH], seed, device)?;
     let config = shape(LAYERS, LENGTH).decoder_with(Placement::Pre, NormConfig::layer(1e-5));
     let model = Lm::new(&config, device)?;
-    rows.train(&model, 300, 3e-3)?;
+    rows.train(&model, &usual(300, 3e-3))?;
     let whole = rows.measure(&model)?;
     let texts = (0..4).map(|_| written(&model, device)).collect::<Result<Vec<_>>>()?;
     let mut left = Vec::new();

@@ -3,6 +3,7 @@
 use wgrad::Device;
 
 use super::depth_lab::{Rows, shape};
+use super::lab::usual;
 use super::{Report, System, Wanted};
 use crate::Result;
 use crate::lm::Lm;
@@ -24,7 +25,7 @@ fn check(device: &Device, seed: u64) -> Result<Report> {
         device.set_seed(seed);
         let rows = Rows::new([16, 64], seed, device)?;
         let lm = Lm::new(&shape(4, 64).decoder_with(Placement::Pre, norm), device)?;
-        rows.train(&lm, 300, 3e-3)?;
+        rows.train(&lm, &usual(300, 3e-3))?;
         rows.measure(&lm)
     };
     let simple = learned(NormConfig { kind: NormKind::SimpleRms, eps: 1e-6 })?;
