@@ -1,11 +1,14 @@
 //! Line charts as SVG, readable on light and on dark pages.
 
+mod figure;
 mod scale;
 mod svg;
 
 use std::path::Path;
 
 use crate::{Error, Result};
+
+pub use figure::Figure;
 
 /// One line of a chart.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,6 +67,12 @@ impl Chart {
 
     /// The chart as an SVG document.
     pub fn to_svg(&self) -> Result<String> {
+        self.check()?;
+        Ok(svg::document(self))
+    }
+
+    /// Errs if there is nothing to draw, or something that cannot be.
+    fn check(&self) -> Result<()> {
         let points = || self.series.iter().flat_map(|series| finite(&series.points));
         if points().next().is_none() {
             return Err(Error::argument("plot", format!("\"{}\" has no finite point to draw", self.title)));
@@ -73,7 +82,7 @@ impl Chart {
         {
             return Err(Error::argument("plot", format!("\"{}\" has {y} on a logarithmic axis", self.title)));
         }
-        Ok(svg::document(self))
+        Ok(())
     }
 
     /// Writes the SVG atomically.

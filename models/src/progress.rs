@@ -15,8 +15,8 @@ pub struct Reading {
     pub step: u64,
     /// Loss in nats for each predicted token.
     pub loss: f64,
-    /// Share of the masked tokens predicted rightly.
-    pub accuracy: f64,
+    /// Share of the masked tokens predicted rightly, where tokens are masked.
+    pub accuracy: Option<f64>,
     /// Tokens processed in a second.
     pub tokens_per_s: f64,
 }
@@ -116,11 +116,8 @@ fn line(reading: Reading, steps: Option<u64>, left: Option<Duration>) -> String 
     let Reading { step, loss, accuracy, tokens_per_s } = reading;
     let of = steps.map_or(String::new(), |steps| format!("/{steps}"));
     let left = left.map_or(String::new(), |left| format!("  {} left", clock(left)));
-    format!(
-        "step {step}{of}  loss {loss:.3}  masked accuracy {:.1} %  {} tokens/s{left}",
-        accuracy * 100.0,
-        thousands(tokens_per_s)
-    )
+    let right = accuracy.map_or(String::new(), |share| format!("  masked accuracy {:.1} %", share * 100.0));
+    format!("step {step}{of}  loss {loss:.3}{right}  {} tokens/s{left}", thousands(tokens_per_s))
 }
 
 fn clock(time: Duration) -> String {
@@ -148,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_line_says_all_there_is() {
-        let reading = Reading { step: 120, loss: 3.20449, accuracy: 0.4167, tokens_per_s: 12_345.0 };
+        let reading = Reading { step: 120, loss: 3.20449, accuracy: Some(0.4167), tokens_per_s: 12_345.0 };
         let shown = line(reading, Some(600), Some(75 * SECOND));
         assert_eq!(shown, "step 120/600  loss 3.204  masked accuracy 41.7 %  12.3k tokens/s  1:15 left");
         assert_eq!(line(reading, None, None), "step 120  loss 3.204  masked accuracy 41.7 %  12.3k tokens/s");

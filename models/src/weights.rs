@@ -20,12 +20,16 @@ pub enum Form {
     RowsByHead(usize),
     /// `[outputs, channels, size, size]`, the kernel of patches of an image.
     Patches(usize),
+    /// The product of `[outputs, rank]` and `[rank, inputs]`.
+    LowRank(usize),
 }
 
 /// `y = x W^T + bias`: `x [.., inputs]` to `[.., outputs]`.
 pub struct Linear {
     form: Form,
     weight: Param,
+    /// The second factor of a product.
+    inner: Option<Param>,
     bias: Option<Param>,
 }
 
@@ -42,14 +46,19 @@ impl Linear {
             Form::ColumnsByHead(heads) => build.weight(&[&[inputs][..], &by_head(outputs, heads)].concat())?,
             Form::RowsByHead(heads) => build.weight(&[&[outputs][..], &by_head(inputs, heads)].concat())?,
             Form::Patches(size) => build.weight(&[outputs, inputs / (size * size).max(1), size, size])?,
+            Form::LowRank(rank) => build.weight(&[outputs, rank])?,
+        };
+        let inner = match form {
+            Form::LowRank(rank) => Some(build.weight(&[rank, inputs])?),
+            _ => None,
         };
         let bias = bias.then(|| build.param(&[outputs], Init::Zeros)).transpose()?;
-        Ok(Linear { form, weight, bias })
+        Ok(Linear { form, weight, inner, bias })
     }
 
     /// A layer whose matrix is that of another, an embedding for instance.
     pub fn tied(weight: &Param, bias: Option<Param>) -> Self {
-        Linear { form: Form::Rows, weight: weight.clone(), bias }
+        Linear { form: Form::Rows, weight: weight.clone(), inner: None, bias }
     }
 
     /// The matrix as `[outputs, inputs]`.
@@ -61,6 +70,10 @@ impl Linear {
         let first = weight.shape().first().map_or(0, |&n| n as isize);
         Ok(match self.form {
             Form::Rows => weight,
+            Form::LowRank(_) => match &self.inner {
+                Some(inner) => weight.matmul(&inner.tensor())?,
+                None => weight,
+            },
             Form::Columns => weight.transpose(0, 1)?,
             Form::ColumnsByHead(_) => weight.reshape(&[first, -1])?.transpose(0, 1)?,
             Form::RowsByHead(_) | Form::Patches(_) => weight.reshape(&[first, -1])?,
@@ -87,7 +100,14 @@ impl Linear {
     ) -> Result<Tensor> {
         let bias = self.bias.as_ref().map(Param::tensor);
         let then = Epilogue { activation, residual: residual.cloned(), ..Epilogue::default() };
-        Ok(x.linear_then(&self.matrix()?, bias.as_ref(), &then)?)
+        match &self.inner {
+            // Two thin products cost less than one with their product.
+            Some(inner) => {
+                let x = x.linear(&inner.tensor(), None)?;
+                Ok(x.linear_then(&self.weight.tensor(), bias.as_ref(), &then)?)
+            }
+            None => Ok(x.linear_then(&self.matrix()?, bias.as_ref(), &then)?),
+        }
     }
 
     /// Shows the parameters to a visitor, under the names that go with the form.
@@ -102,6 +122,7 @@ impl Linear {
 impl Module for Linear {
     fn visit(&self, v: &mut Visitor<'_>) {
         v.param("weight", &self.weight);
+        v.optional("inner", self.inner.as_ref());
         v.optional("bias", self.bias.as_ref());
     }
 }

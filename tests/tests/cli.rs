@@ -256,6 +256,47 @@ fn resumes(folder: &TempDir, text: &str, precision: &str) {
     assert!(model(&whole) == model(&parts), "the weights of {precision} differ");
 }
 
+/// A comparison that was killed and resumed ends with the same figures and the same picture as one that was not.
+#[test]
+fn resumed_comparisons_are_the_same() {
+    let folder = folder_with_text();
+    let text = path(&folder, "text.txt");
+    let compare = |out: &str| -> Vec<String> {
+        let line = format!(
+            "systems compare norms --placements pre,sphere --layers 4 --hidden 8 --heads 2 --length 16 --batch 2 --steps 120 \
+             --text {text} --out {out}"
+        );
+        line.split(' ').map(str::to_string).collect()
+    };
+    let (whole, parts) = (path(&folder, "whole"), path(&folder, "parts"));
+    let lines = [compare(&whole), compare(&parts)];
+    let [of_whole, of_parts] = lines.each_ref().map(|line| line.iter().map(String::as_str).collect::<Vec<_>>());
+    let table = succeed(&of_whole);
+    assert!(table.contains("\npre ") && table.contains("\nsphere "), "{table}");
+    let mut child = wgrad(&of_parts).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begun =
+        |name: &str| fs::read_dir(Path::new(&parts).join(name)).is_ok_and(|mut entries| entries.next().is_some());
+    // Killed in the middle of the second placement, if it can be caught there.
+    while child.try_wait().unwrap().is_none() && !begun("sphere.checkpoints") {
+        sleep(Duration::from_millis(1));
+    }
+    let _ = child.kill();
+    child.wait().unwrap();
+    succeed(&["systems", "compare", "norms", "--resume", &parts]);
+    for file in ["pre.json", "sphere.json", "norms.svg"] {
+        let read = |run: &str| fs::read(Path::new(run).join(file)).unwrap();
+        assert!(read(&whole) == read(&parts), "{file} differs");
+    }
+    let course = json(&Path::new(&whole).join("sphere.json"));
+    assert_eq!(course["losses"].as_array().unwrap().len(), 120);
+    let unit = |square: &Value| (8.0 * square.as_f64().unwrap() - 1.0).abs() < 1e-4;
+    assert!(course["probes"][5]["squares"].as_array().unwrap().iter().all(unit), "states left the sphere: {course}");
+    fail(&of_whole, &["already holds a run"]);
+    fail(&["systems", "compare", "norms", "--resume", &path(&folder, "absent")], &["absent"]);
+    fail(&["systems", "compare", "norms", "--placements", "before", "--out", &path(&folder, "x")], &["before"]);
+    fail(&["systems", "compare", "norms", "--hidden", "9", "--out", &path(&folder, "x")], &["--hidden", "9"]);
+}
+
 /// Half precision ends within a few percent of the loss of f32.
 #[test]
 fn halves_learn_as_well() {

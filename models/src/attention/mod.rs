@@ -4,6 +4,7 @@ mod cache;
 mod deformable;
 mod distance;
 mod dynamic;
+mod head_norm;
 mod pairs;
 mod pass;
 mod project;
@@ -16,15 +17,18 @@ pub use cache::KeyValues;
 pub use deformable::{Deformable, DeformableConfig};
 pub use distance::{Distance, DistanceConfig, sinusoids};
 pub use dynamic::DynamicConfig;
+pub use head_norm::HeadNorm;
 pub use pairs::{DisentangledConfig, DistancesConfig, Pairs, RelativeConfig};
 pub use pass::{Losses, Pass, Window};
 pub use project::Project;
 pub use rotary::{Rotary, Stretch};
 
+use crate::gain::{Gain, GainConfig};
 use crate::norm::{Norm, NormConfig};
 use crate::weights::{Form, Linear};
 use crate::{Error, Result};
 use dynamic::Dynamic;
+use head_norm::HeadNorms;
 use pairs::{Disentangled, Distances, Relative};
 use project::Projection;
 
@@ -51,19 +55,6 @@ impl Bias {
     pub fn heads(bias: bool) -> Self {
         Bias { output: false, ..Bias::all(bias) }
     }
-}
-
-/// A norm of queries and keys before positions are put in.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct HeadNorm {
-    /// Which.
-    pub norm: NormConfig,
-    /// Name of the queries' norm.
-    pub query: &'static str,
-    /// Name of the keys' norm.
-    pub key: &'static str,
-    /// Whether all heads of a position are normalised as one vector, or each by itself.
-    pub together: bool,
 }
 
 /// What is added to the scores beside products of queries and keys.
@@ -112,6 +103,14 @@ pub struct AttentionConfig {
     pub turns_input: bool,
     /// Norm of queries and keys.
     pub norm: Option<HeadNorm>,
+    /// Learned factor of each element of queries and of keys, the same for both, after norm and positions.
+    pub query_key_gain: Option<GainConfig>,
+    /// Learned factor of the scores.
+    pub score_gain: Option<GainConfig>,
+    /// Learned factor of what comes out of each head.
+    pub head_gain: Option<GainConfig>,
+    /// Name and kind of a norm of all heads' outputs together, before the projection back.
+    pub output_norm: Option<(&'static str, NormConfig)>,
     /// Further terms of the scores.
     pub scores: Scores,
     /// Dropout of the weights while training.
@@ -136,6 +135,10 @@ impl AttentionConfig {
             rotary: None,
             turns_input: false,
             norm: None,
+            query_key_gain: None,
+            score_gain: None,
+            head_gain: None,
+            output_norm: None,
             scores: Scores::Plain,
             dropout: 0.0,
         }
@@ -155,7 +158,10 @@ enum Terms {
 pub struct Attention {
     config: AttentionConfig,
     projection: Projection,
-    norms: Option<[Norm; 2]>,
+    norms: Option<HeadNorms>,
+    /// Of queries and keys, of scores, and of heads.
+    gains: [Option<Gain>; 3],
+    output_norm: Option<(&'static str, Norm)>,
     rope: Option<Rope>,
     terms: Terms,
     output: Linear,
@@ -173,10 +179,12 @@ impl Attention {
             let message = format!("{heads} attention heads of width {head_dim} with {key_heads} key heads");
             return Err(Error::config(message));
         }
-        let norm = |norm: HeadNorm, heads: usize| {
-            Norm::new(norm.norm, if norm.together { heads * head_dim } else { head_dim }, build)
-        };
-        let norms = |n: HeadNorm| Ok::<_, Error>([norm(n, heads)?, norm(n, key_heads)?]);
+        if config.query_key_gain.is_some() && heads != key_heads {
+            let message = format!("one learned factor for queries of {heads} heads and keys of {key_heads}");
+            return Err(Error::config(message));
+        }
+        let gain = |gain: Option<GainConfig>, width| gain.map(|gain| Gain::new(gain, width, build)).transpose();
+        let output_norm = |(name, norm)| Ok::<_, Error>((name, Norm::new(norm, heads * head_dim, build)?));
         let terms = match config.scores {
             Scores::Plain => Terms::Plain,
             Scores::Disentangled(c) => Terms::Disentangled(Disentangled::new(c, &config, hidden, build)?),
@@ -186,7 +194,13 @@ impl Attention {
         };
         Ok(Attention {
             projection: Projection::new(&config, hidden, build)?,
-            norms: config.norm.map(norms).transpose()?,
+            norms: config.norm.map(|norm| HeadNorms::new(norm, &config, build)).transpose()?,
+            gains: [
+                gain(config.query_key_gain, heads * head_dim)?,
+                gain(config.score_gain, 1)?,
+                gain(config.head_gain, heads)?,
+            ],
+            output_norm: config.output_norm.map(output_norm).transpose()?,
             rope: config.rotary.map(|rotary| rotary.rope()).transpose()?,
             terms,
             output: Linear::new(heads * head_dim, hidden, bias.output, output_form, build)?,
@@ -214,19 +228,30 @@ impl Attention {
         residual: Option<&Tensor>,
     ) -> Result<Tensor> {
         let context = context.unwrap_or(x);
-        let [mut query, mut key, value] = match (self.placed(x, pass)?, self.placed(context, pass)?) {
+        let mut heads = match (self.placed(x, pass)?, self.placed(context, pass)?) {
             (Some(x), Some(placed)) => {
                 [self.projection.query(&x)?, self.projection.key(&placed)?, self.projection.value(context)?]
             }
             _ => self.projection.forward(x, context)?,
         };
-        if let (Some([of_query, of_key]), Some(config)) = (&self.norms, self.config.norm) {
-            query = normed(of_query, &query, config.together)?;
-            key = normed(of_key, &key, config.together)?;
+        let turned = self.norms.as_ref().is_some_and(|norms| norms.config.turned);
+        if let Some(norms) = self.norms.as_ref().filter(|_| !turned) {
+            heads = norms.forward(heads)?;
         }
+        let [query, key, value] = heads;
         let [mut query, mut key, mut value] = [query.transpose(1, 2)?, key.transpose(1, 2)?, value.transpose(1, 2)?];
         if let (Some(rope), Some(positions), false) = (&self.rope, &pass.positions, self.config.turns_input) {
             (query, key) = (query.rope(positions, rope)?, key.rope(positions, rope)?);
+        }
+        if let Some(norms) = self.norms.as_ref().filter(|_| turned) {
+            [query, key, value] = norms.forward([query, key, value])?;
+        }
+        let [of_both, of_scores, _] = &self.gains;
+        if let Some(gain) = of_both {
+            (query, key) = (gain.by_head(&query)?, gain.by_head(&key)?);
+        }
+        if let Some(gain) = of_scores {
+            query = gain.forward(&query)?;
         }
         if let Some(cache) = cache {
             cache.append(&key, &value)?;
@@ -304,11 +329,18 @@ impl Attention {
             Terms::Distances(terms) => terms.add_to(&mut options, &query, key)?,
             Terms::Dynamic(terms) => terms.add_to(&mut options, query.shape()[1], value, pass)?,
         }
-        let out = match kept {
+        let mut out = match kept {
             Some(kept) => query.decode(kept, &options)?,
             None => query.attention(key, value, &options)?,
         };
-        self.output.forward_then(&join_heads(&out)?, None, residual)
+        if let [_, _, Some(gain)] = &self.gains {
+            out = gain.by_head(&out)?;
+        }
+        let mut out = join_heads(&out)?;
+        if let Some((_, norm)) = &self.output_norm {
+            out = norm.forward(&out)?;
+        }
+        self.output.forward_then(&out, None, residual)
     }
 }
 
@@ -319,21 +351,15 @@ fn turned(x: &Tensor, heads: usize, positions: &Tensor, rope: &Rope) -> Result<T
     Ok(join_heads(&parts.rope(positions, rope)?)?)
 }
 
-/// The norm of `x [batch, length, heads, head_dim]`, of each head or of all together.
-fn normed(norm: &Norm, x: &Tensor, together: bool) -> Result<Tensor> {
-    if !together {
-        return norm.forward(x);
-    }
-    let shape: Vec<isize> = x.shape().iter().map(|&n| n as isize).collect();
-    Ok(norm.forward(&x.flatten(2, 3)?)?.reshape(&shape)?)
-}
-
 impl Module for Attention {
     fn visit(&self, v: &mut Visitor<'_>) {
         v.module("", &self.projection);
-        if let (Some([query, key]), Some(config)) = (&self.norms, self.config.norm) {
-            v.module(config.query, query);
-            v.module(config.key, key);
+        if let Some(norms) = &self.norms {
+            v.module("", norms);
+        }
+        self.gains.iter().flatten().for_each(|gain| v.module("", gain));
+        if let Some((name, norm)) = &self.output_norm {
+            v.module(name, norm);
         }
         match &self.terms {
             Terms::Plain => {}

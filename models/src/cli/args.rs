@@ -6,6 +6,8 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, FromArgMatches, Subcommand};
 use wgrad::nn::Precision;
 
+use super::compare::CompareArgs;
+
 const TRAIN_EXAMPLES: &str = "Examples:
   wgrad train                                  learn wgrad's own sources
   wgrad train --text notes/ book.txt           learn your own text
@@ -23,7 +25,8 @@ const SYSTEMS_EXAMPLES: &str = "Examples:
   wgrad systems list                           what is there, as a table
   wgrad systems list --json                    the same for programs
   wgrad systems run electra                    check the property its paper is known for
-  wgrad systems run --all                      check every system";
+  wgrad systems run --all                      check every system
+  wgrad systems compare norms                  train placements of norms side by side, and draw them";
 
 /// Train a small BERT masked language model on text
 #[derive(Debug, Clone, Args)]
@@ -173,6 +176,8 @@ pub enum SystemsAction {
     /// Run the checks of systems; the exit code is 1 if one of them fails
     #[command(after_help = "Examples:\n  wgrad systems run electra\n  wgrad systems run --all --json")]
     Run(SystemsRunArgs),
+    /// Train variants side by side
+    Compare(CompareArgs),
 }
 
 /// Arguments of `systems run`.
@@ -195,11 +200,11 @@ pub struct SystemsRunArgs {
     pub device: DeviceArgs,
 }
 
-fn size(least: u64, most: u64) -> RangedU64ValueParser<usize> {
+pub(super) fn size(least: u64, most: u64) -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(least..=most)
 }
 
-fn positive(text: &str) -> Result<f32, String> {
+pub(super) fn positive(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(value) if value > 0.0 && value.is_finite() => Ok(value),
         _ => Err("a positive number is expected".into()),

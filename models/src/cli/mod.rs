@@ -1,6 +1,7 @@
 //! The `wgrad` command line.
 
 pub mod args;
+mod compare;
 mod devices;
 mod embed;
 mod fill_mask;
@@ -12,6 +13,7 @@ mod systems;
 mod train;
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use args::TrainArgs;
@@ -81,6 +83,21 @@ fn init_log() {
             level => writeln!(out, "{} {}: {}", level.as_str().to_lowercase(), record.target(), record.args()),
         })
         .init();
+}
+
+/// The folder that was named, if no run is in it; by default the first free one of `name`, `name-2`, ...
+fn free_folder(named: Option<&Path>, name: &str, taken: fn(&Path) -> bool) -> Result<PathBuf> {
+    let Some(folder) = named else {
+        let names = std::iter::once(name.to_string()).chain((2..).map(|n| format!("{name}-{n}")));
+        let free = names.map(PathBuf::from).find(|folder| !taken(folder));
+        return free.ok_or_else(|| Error::argument("--out", "no free name"));
+    };
+    if taken(folder) {
+        let shown = folder.display();
+        let message = format!("{shown} already holds a run: go on with it by --resume {shown}, or name another folder");
+        return Err(Error::argument("--out", message));
+    }
+    Ok(folder.to_owned())
 }
 
 /// Prints to standard output. A reader that has gone, as in `| head`, is no error.

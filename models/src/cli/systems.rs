@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::args::{SystemsAction, SystemsArgs, SystemsRunArgs};
-use super::{json, print};
+use super::{compare, json, print};
 use crate::systems::{Report, SYSTEMS, System, find};
 use crate::{Error, Result};
 
@@ -21,6 +21,7 @@ pub fn run(args: &SystemsArgs) -> Result<()> {
         SystemsAction::List { json: true } => print(&json(&SYSTEMS)?),
         SystemsAction::List { json: false } => print(&table(SYSTEMS)),
         SystemsAction::Run(args) => check(args),
+        SystemsAction::Compare(args) => compare::run(args),
     }
 }
 

@@ -1,7 +1,5 @@
 //! `wgrad train`
 
-use std::path::PathBuf;
-
 use super::args::TrainArgs;
 use crate::train::{Settings, train};
 use crate::{Error, Result};
@@ -13,28 +11,11 @@ const STEPS: u64 = 3000;
 pub fn run(args: &TrainArgs) -> Result<()> {
     let (settings, folder) = match &args.resume {
         Some(folder) => (resumed(args, Settings::read(folder)?), folder),
-        None => (fresh(args)?, &free_folder(args)?),
+        None => (fresh(args)?, &super::free_folder(args.out.as_deref(), "runs/mlm", Settings::are_in)?),
     };
     let device = args.device.open()?;
     let (_, text) = train(&settings, folder, &device, args.profile.as_deref())?;
     super::print(&text)
-}
-
-/// The folder that was named, if no run is in it; by default the first free one of `runs/mlm`, `runs/mlm-2`, ...
-fn free_folder(args: &TrainArgs) -> Result<PathBuf> {
-    let Some(folder) = &args.out else {
-        let names = std::iter::once("runs/mlm".to_string()).chain((2..).map(|n| format!("runs/mlm-{n}")));
-        return names
-            .map(PathBuf::from)
-            .find(|folder| !Settings::are_in(folder))
-            .ok_or_else(|| Error::argument("--out", "no free name"));
-    };
-    if Settings::are_in(folder) {
-        let shown = folder.display();
-        let message = format!("{shown} already holds a run: go on with it by --resume {shown}, or name another folder");
-        return Err(Error::argument("--out", message));
-    }
-    Ok(folder.clone())
 }
 
 /// Limits may be extended; everything else stays as it was.

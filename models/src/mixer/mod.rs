@@ -1,5 +1,6 @@
 //! What moves information between positions: attention, or what the literature puts in its place. Every mixer fits the same block.
 
+mod averages;
 mod estimated;
 mod gated_linear;
 mod kronecker;
@@ -10,6 +11,7 @@ mod window_global;
 use wgrad::Tensor;
 use wgrad::nn::{Build, Module, Visitor};
 
+pub use averages::averages;
 pub use estimated::{Estimated, EstimatedConfig};
 pub use gated_linear::{GatedLinear, GatedLinearConfig, GatedLinearState, decays};
 pub use kronecker::{Kronecker, KroneckerKind};

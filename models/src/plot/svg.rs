@@ -26,36 +26,57 @@ const COLOURS: [(&str, &str); 6] = [
     ("#5b5b66", "#b4b4c0"),
 ];
 
+/// Where the lines of a chart are drawn, in pixels.
+#[derive(Clone, Copy)]
+pub struct Frame {
+    pub left: f64,
+    pub right: f64,
+    pub top: f64,
+    pub bottom: f64,
+}
+
 pub fn document(chart: &Chart) -> String {
-    let lines: Vec<Vec<(f64, f64)>> =
-        chart.series.iter().map(|series| thin(finite(&series.points).collect())).collect();
-    let xs = lines.iter().flatten().map(|point| point.0);
-    let ys = lines.iter().flatten().map(|point| point.1);
-    let x = Axis::new(xs, (LEFT, RIGHT), 8, false, false);
-    let y = Axis::new(ys, (BOTTOM, TOP), 6, chart.log_y, true);
     let mut svg = String::new();
+    let frame = Frame { left: LEFT, right: RIGHT, top: TOP, bottom: BOTTOM };
     // Writing to a string cannot fail.
-    let _ = head(&mut svg, chart)
-        .and_then(|()| axes(&mut svg, chart, &x, &y))
-        .and_then(|()| legend(&mut svg, &chart.series))
+    let _ = head(&mut svg, &chart.title, [WIDTH, HEIGHT])
+        .and_then(|()| title(&mut svg, &chart.title, [LEFT, 36.0]))
         .and_then(|()| {
-            chart
-                .series
-                .iter()
-                .zip(&lines)
-                .enumerate()
-                .try_for_each(|(n, (series, points))| line(&mut svg, n, series, points, &x, &y))
-        });
+            let names = chart.series.iter().map(|series| series.name.as_str());
+            let (keys, fits) = keys(names, LEFT, RIGHT);
+            let first = keys.iter().filter(|key| key.row == 0);
+            first.clone().try_for_each(|key| legend(&mut svg, key, 61.0))?;
+            let end = first.last().map_or(LEFT, |key| key.end);
+            if fits { Ok(()) } else { writeln!(svg, "<text x=\"{end:.1}\" y=\"62\">\u{2026}</text>") }
+        })
+        .and_then(|()| draw(&mut svg, chart, frame));
     svg.push_str("</svg>\n");
     svg
 }
 
-fn head(svg: &mut String, chart: &Chart) -> std::fmt::Result {
+/// Axes and lines of a chart.
+pub fn draw(svg: &mut String, chart: &Chart, frame: Frame) -> std::fmt::Result {
+    let Frame { left, right, top, bottom } = frame;
+    let lines: Vec<Vec<(f64, f64)>> =
+        chart.series.iter().map(|series| thin(finite(&series.points).collect())).collect();
+    let xs = lines.iter().flatten().map(|point| point.0);
+    let ys = lines.iter().flatten().map(|point| point.1);
+    let x = Axis::new(xs, (left, right), 8, false, false);
+    let y = Axis::new(ys, (bottom, top), 6, chart.log_y, true);
+    axes(svg, chart, frame, &x, &y)?;
+    // Where lines are many, dots would hide them.
+    let dots = chart.series.len() <= COLOURS.len();
+    let drawn = chart.series.iter().zip(&lines).enumerate();
+    drawn.into_iter().try_for_each(|(n, (series, points))| line(svg, n, series, points, dots, &x, &y))
+}
+
+/// The beginning of a document: sizes, styles and ground.
+pub fn head(svg: &mut String, title: &str, [width, height]: [f64; 2]) -> std::fmt::Result {
     writeln!(
         svg,
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" \
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
          role=\"img\" aria-label=\"{}\">",
-        escape(&chart.title)
+        escape(title)
     )?;
     svg.push_str("<style>\n");
     svg.push_str(
@@ -64,7 +85,8 @@ fn head(svg: &mut String, chart: &Chart) -> std::fmt::Result {
     svg.push_str(".title { font-size: 17px; font-weight: 600; fill: #1f2328 }\n");
     svg.push_str(".paper { fill: #ffffff } .grid { stroke: #e4e7eb } .axis { stroke: #8c959f }\n");
     svg.push_str("polyline { fill: none; stroke-width: 2.2; stroke-linejoin: round; stroke-linecap: round }\n");
-    svg.push_str(".raw { stroke-width: 1; opacity: 0.28 }\n");
+    svg.push_str(".raw { stroke-width: 1; opacity: 0.28 } .key { stroke-width: 4 }\n");
+    svg.push_str(".d1 { stroke-dasharray: 8 5 } .d2 { stroke-dasharray: 1.5 5 }\n");
     for (n, (light, _)) in COLOURS.iter().enumerate() {
         writeln!(svg, ".c{n} {{ stroke: {light} }} .f{n} {{ fill: {light} }}")?;
     }
@@ -74,47 +96,76 @@ fn head(svg: &mut String, chart: &Chart) -> std::fmt::Result {
     for (n, (_, dark)) in COLOURS.iter().enumerate() {
         writeln!(svg, ".c{n} {{ stroke: {dark} }} .f{n} {{ fill: {dark} }}")?;
     }
-    writeln!(svg, "}}\n</style>\n<rect class=\"paper\" width=\"{WIDTH}\" height=\"{HEIGHT}\" rx=\"8\"/>")?;
-    writeln!(svg, "<text class=\"title\" x=\"{LEFT}\" y=\"36\">{}</text>", escape(&chart.title))
+    writeln!(svg, "}}\n</style>\n<rect class=\"paper\" width=\"{width}\" height=\"{height}\" rx=\"8\"/>")
 }
 
-fn axes(svg: &mut String, chart: &Chart, x: &Axis, y: &Axis) -> std::fmt::Result {
+/// A title that begins at a place.
+pub fn title(svg: &mut String, title: &str, [x, y]: [f64; 2]) -> std::fmt::Result {
+    writeln!(svg, "<text class=\"title\" x=\"{x}\" y=\"{y}\">{}</text>", escape(title))
+}
+
+fn axes(svg: &mut String, chart: &Chart, frame: Frame, x: &Axis, y: &Axis) -> std::fmt::Result {
+    let Frame { left, right, top, bottom } = frame;
     for &tick in &y.ticks {
         let at = y.pixel(tick);
-        writeln!(svg, "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{RIGHT}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>")?;
-        writeln!(svg, "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>", LEFT - 10.0, at + 4.0, label(tick))?;
+        writeln!(svg, "<line class=\"grid\" x1=\"{left}\" x2=\"{right}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>")?;
+        writeln!(svg, "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>", left - 10.0, at + 4.0, label(tick))?;
     }
     for &tick in &x.ticks {
         let at = x.pixel(tick);
-        writeln!(svg, "<line class=\"axis\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{BOTTOM}\" y2=\"{}\"/>", BOTTOM + 5.0)?;
-        writeln!(svg, "<text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>", BOTTOM + 20.0, label(tick))?;
+        writeln!(svg, "<line class=\"axis\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{bottom}\" y2=\"{}\"/>", bottom + 5.0)?;
+        writeln!(svg, "<text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>", bottom + 20.0, label(tick))?;
     }
-    writeln!(svg, "<line class=\"axis\" x1=\"{LEFT}\" x2=\"{RIGHT}\" y1=\"{BOTTOM}\" y2=\"{BOTTOM}\"/>")?;
-    let (middle, height) = ((LEFT + RIGHT) / 2.0, (TOP + BOTTOM) / 2.0);
-    writeln!(
-        svg,
-        "<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
-        HEIGHT - 16.0,
-        escape(&chart.x_label)
-    )?;
-    let turn = format!("translate(20 {height}) rotate(-90)");
+    writeln!(svg, "<line class=\"axis\" x1=\"{left}\" x2=\"{right}\" y1=\"{bottom}\" y2=\"{bottom}\"/>")?;
+    let (middle, height) = ((left + right) / 2.0, (top + bottom) / 2.0);
+    let below = bottom + 42.0;
+    writeln!(svg, "<text x=\"{middle}\" y=\"{below}\" text-anchor=\"middle\">{}</text>", escape(&chart.x_label))?;
+    let turn = format!("translate({} {height}) rotate(-90)", left - 48.0);
     writeln!(svg, "<text transform=\"{turn}\" text-anchor=\"middle\">{}</text>", escape(&chart.y_label))
 }
 
-/// Names from left to right under the title, as many as fit.
-fn legend(svg: &mut String, series: &[Series]) -> std::fmt::Result {
-    let mut at = LEFT;
-    for (n, series) in series.iter().enumerate() {
-        let end = at + 24.0 + series.name.chars().count() as f64 * LETTER;
-        if end > RIGHT && n > 0 {
-            return writeln!(svg, "<text x=\"{at:.1}\" y=\"62\">\u{2026}</text>");
+/// An entry of a legend.
+pub struct Key<'a> {
+    name: &'a str,
+    number: usize,
+    at: f64,
+    end: f64,
+    /// The row that it stands in, from 0.
+    pub row: usize,
+}
+
+/// Names from left to right in as many rows as they need, and whether one was enough.
+pub fn keys<'a>(names: impl Iterator<Item = &'a str>, left: f64, right: f64) -> (Vec<Key<'a>>, bool) {
+    let (mut at, mut row, mut keys) = (left, 0, Vec::new());
+    for (number, name) in names.enumerate() {
+        let width = 24.0 + name.chars().count() as f64 * LETTER;
+        if at + width > right && at > left {
+            (at, row) = (left, row + 1);
         }
-        let colour = n % COLOURS.len();
-        writeln!(svg, "<rect class=\"f{colour}\" x=\"{at:.1}\" y=\"55\" width=\"16\" height=\"4\" rx=\"2\"/>")?;
-        writeln!(svg, "<text x=\"{:.1}\" y=\"61\">{}</text>", at + 22.0, escape(&series.name))?;
-        at = end + 20.0;
+        keys.push(Key { name, number, at, end: at + width + 20.0, row });
+        at += width + 20.0;
     }
-    Ok(())
+    (keys, row == 0)
+}
+
+/// Draws an entry of a legend.
+pub fn legend(svg: &mut String, key: &Key, y: f64) -> std::fmt::Result {
+    let (class, at) = (class(key.number), key.at);
+    writeln!(
+        svg,
+        "<line class=\"key {class}\" x1=\"{at:.1}\" x2=\"{:.1}\" y1=\"{y}\" y2=\"{y}\" transform=\"translate(0 -4)\"/>",
+        at + 16.0
+    )?;
+    writeln!(svg, "<text x=\"{:.1}\" y=\"{y}\">{}</text>", at + 22.0, escape(key.name))
+}
+
+/// Colour and dashes of a line.
+fn class(number: usize) -> String {
+    let colour = number % COLOURS.len();
+    match number / COLOURS.len() {
+        0 => format!("c{colour}"),
+        dashes => format!("c{colour} d{}", 1 + (dashes - 1) % 2),
+    }
 }
 
 fn line(
@@ -122,12 +173,13 @@ fn line(
     number: usize,
     series: &Series,
     points: &[(f64, f64)],
+    dots: bool,
     x: &Axis,
     y: &Axis,
 ) -> std::fmt::Result {
-    let colour = number % COLOURS.len();
+    let (colour, own) = (number % COLOURS.len(), class(number));
     let mut draw = |class: &str, points: &[(f64, f64)]| {
-        write!(svg, "<polyline class=\"{class}c{colour}\" points=\"")?;
+        write!(svg, "<polyline class=\"{class}{own}\" points=\"")?;
         points.iter().try_for_each(|&(a, b)| write!(svg, "{:.1},{:.1} ", x.pixel(a), y.pixel(b)))?;
         svg.push_str("\"/>\n");
         Ok(())
@@ -138,7 +190,7 @@ fn line(
     }
     draw("", points)?;
     // A short line shows where it was measured; a single point would not be seen at all.
-    if points.len() <= 24 {
+    if (dots && points.len() <= 24) || points.len() == 1 {
         for &(a, b) in points {
             writeln!(svg, "<circle class=\"f{colour}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"3.2\"/>", x.pixel(a), y.pixel(b))?;
         }

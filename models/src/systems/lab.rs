@@ -8,7 +8,7 @@ use wgrad::{Activation, Device, Mask, PadMode, Tensor, no_grad};
 
 use crate::attention::{Attention, AttentionConfig, Bias, Pass, Project, Rotary, Stretch, Window};
 use crate::corrupt::mlm::IGNORE;
-use crate::feed_forward::{FeedForwardConfig, Inner};
+use crate::feed_forward::{Between, FeedForwardConfig, Inner};
 use crate::front::recall::Questions;
 use crate::front::synthetic::MarkovChain;
 use crate::mixer::{Mixer, MixerBlock};
@@ -48,6 +48,7 @@ impl Sizes {
             inner: Inner::Gated { gate: "gate", up: "up", down: "down" },
             bias: [false; 2],
             form: Form::Rows,
+            between: Between::default(),
             dropout: 0.0,
         }
     }
@@ -224,8 +225,26 @@ impl<A: Module, B: Module> Module for Both<A, B> {
 ///
 /// # Errors
 /// If the device fails.
-pub fn train(model: &dyn Module, steps: u64, peak: f64, mut loss: impl FnMut(u64) -> Result<Tensor>) -> Result<f64> {
-    let schedule = Schedule { peak, warmup: steps / 10, total: steps, floor: 0.05, decay: Decay::Cosine };
+pub fn train(model: &dyn Module, steps: u64, peak: f64, loss: impl FnMut(u64) -> Result<Tensor>) -> Result<f64> {
+    train_then(model, &usual(steps, peak), loss, || Ok(()))
+}
+
+/// A tenth of warm-up, then half a cosine.
+pub fn usual(steps: u64, peak: f64) -> Schedule {
+    Schedule { peak, warmup: steps / 10, total: steps, floor: 0.05, decay: Decay::Cosine }
+}
+
+/// The same by any schedule, with something to do after each step.
+///
+/// # Errors
+/// If the device fails.
+pub fn train_then(
+    model: &dyn Module,
+    schedule: &Schedule,
+    mut loss: impl FnMut(u64) -> Result<Tensor>,
+    mut then: impl FnMut() -> Result<()>,
+) -> Result<f64> {
+    let &Schedule { peak, total: steps, .. } = schedule;
     let rule = Rule::AdamW(Adam { weight_decay: 0.01, beta2: 0.98, ..Adam::default() });
     let mut optimizer = Optimizer::new(rule, peak, Group::of(model))?.with_max_norm(1.0)?;
     let mut last = Vec::new();
@@ -233,6 +252,7 @@ pub fn train(model: &dyn Module, steps: u64, peak: f64, mut loss: impl FnMut(u64
         let loss = loss(step)?;
         optimizer.set_learning_rate(schedule.at(step))?;
         optimizer.step(&loss.backward()?)?;
+        then()?;
         if step >= steps - steps.div_ceil(10) {
             last.push(loss.detach());
         }

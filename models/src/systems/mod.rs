@@ -1,26 +1,47 @@
 //! The model systems of the literature: one file each, that names options of the shared modules and checks the property that its paper is known for.
 
+mod adamp;
 mod budget_longformer;
 mod causal_mask_removal;
 mod deberta_attention;
+mod deepscalelm;
+pub mod depth_lab;
 mod dyn_mask_rate;
 mod dynamic_mask_attention;
+mod falcon;
 mod funnel;
 mod glm;
+mod glm_130b;
 mod graphcodebert;
+mod hybridnorm;
 mod kronecker_attention;
 pub mod lab;
 mod latent_attention;
+mod layernorm_expressivity;
+mod layernorm_majority;
+mod layernorm_scaling;
 mod markov_lab;
+mod mix_ln;
+mod mlra;
 mod mosaicbert;
 mod native_sparse;
 mod next_token_recognition;
+mod nf_resnet;
+mod ngpt;
+mod norm_tweaking;
+mod optimal_input_gain;
+mod peri_ln;
+mod pre_crmsnorm;
+mod pre_post_ln;
 mod prepacking;
+mod qknorm;
 mod ragged;
 mod sea;
+mod simple_rmsnorm;
 mod textual_mask_prediction;
 mod transfusion;
 mod transnormer_llm;
+mod wavelet_gpt;
 
 use std::fmt;
 
@@ -31,24 +52,44 @@ use crate::{Error, Result};
 
 /// Every system, one line each, in the order of their names.
 pub const SYSTEMS: &[System] = &[
+    adamp::SYSTEM,
     budget_longformer::SYSTEM,
     causal_mask_removal::SYSTEM,
+    deepscalelm::SYSTEM,
     deberta_attention::SYSTEM,
     dyn_mask_rate::SYSTEM,
     dynamic_mask_attention::SYSTEM,
+    falcon::SYSTEM,
     funnel::SYSTEM,
     glm::SYSTEM,
+    glm_130b::SYSTEM,
     graphcodebert::SYSTEM,
+    hybridnorm::SYSTEM,
     kronecker_attention::SYSTEM,
     latent_attention::SYSTEM,
+    layernorm_expressivity::SYSTEM,
+    layernorm_majority::SYSTEM,
+    layernorm_scaling::SYSTEM,
+    mix_ln::SYSTEM,
+    mlra::SYSTEM,
     mosaicbert::SYSTEM,
     native_sparse::SYSTEM,
     next_token_recognition::SYSTEM,
+    nf_resnet::SYSTEM,
+    ngpt::SYSTEM,
+    norm_tweaking::SYSTEM,
+    optimal_input_gain::SYSTEM,
+    peri_ln::SYSTEM,
+    pre_crmsnorm::SYSTEM,
+    pre_post_ln::SYSTEM,
     prepacking::SYSTEM,
     sea::SYSTEM,
+    qknorm::SYSTEM,
+    simple_rmsnorm::SYSTEM,
     textual_mask_prediction::SYSTEM,
     transfusion::SYSTEM,
     transnormer_llm::SYSTEM,
+    wavelet_gpt::SYSTEM,
 ];
 
 /// One system: what it is, and a small run that shows what it is good for.
@@ -104,7 +145,13 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let verdict = if self.passed() { "passed" } else { "failed" };
         let wanted = if self.wanted == Wanted::AtLeast { "at least" } else { "at most" };
-        write!(f, "{verdict}: {} {:.4}, wanted {wanted} {:.4}", self.property, self.measured, self.threshold)
+        // Small differences would all be 0.0000.
+        let shown = |figure: f64| match figure.abs() {
+            size if size > 0.0 && size < 1e-3 => format!("{figure:.1e}"),
+            _ => format!("{figure:.4}"),
+        };
+        let (measured, threshold) = (shown(self.measured), shown(self.threshold));
+        write!(f, "{verdict}: {} {measured}, wanted {wanted} {threshold}", self.property)
     }
 }
 
@@ -143,6 +190,7 @@ mod tests {
         assert!(report(0.5, Wanted::AtMost).passed() && !report(0.6, Wanted::AtMost).passed());
         assert!(!report(f64::NAN, Wanted::AtLeast).passed() && !report(f64::NAN, Wanted::AtMost).passed());
         assert_eq!(report(0.25, Wanted::AtLeast).to_string(), "failed: gap 0.2500, wanted at least 0.5000");
+        assert_eq!(report(2.4e-6, Wanted::AtMost).to_string(), "passed: gap 2.4e-6, wanted at most 0.5000");
     }
 
     #[test]

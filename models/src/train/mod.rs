@@ -12,7 +12,7 @@ pub use history::{History, Point};
 pub use report::Summary;
 pub use run::{Finished, run};
 pub use settings::Settings;
-pub(crate) use settings::{small_positions, small_range};
+pub(crate) use settings::{small_positions, small_range, write_json};
 pub use text::Text;
 
 use std::path::Path;

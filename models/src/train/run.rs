@@ -281,7 +281,7 @@ fn save_checkpoint(folder: &Path, model: &Transformer, optimizer: &Optimizer, st
 
 fn reading(state: &State, tokens_per_s: f64) -> Reading {
     let last = state.history.recent(REPORT_EVERY as usize);
-    Reading { step: state.step, loss: last.loss, accuracy: last.accuracy, tokens_per_s }
+    Reading { step: state.step, loss: last.loss, accuracy: Some(last.accuracy), tokens_per_s }
 }
 
 fn describe(model: &Transformer, text: &Text, settings: &Settings) {

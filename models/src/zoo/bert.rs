@@ -10,7 +10,7 @@ use crate::Result;
 use crate::activation::Activation;
 use crate::attention::{AttentionConfig, DistanceConfig, Project};
 use crate::block::{BlockConfig, Place, Wiring};
-use crate::feed_forward::{FeedForwardConfig, Inner};
+use crate::feed_forward::{Between, FeedForwardConfig, Inner};
 use crate::front::embeddings::{EmbeddingsConfig, PositionRule, PositionsConfig};
 use crate::heads::{HeadConfig, TransformConfig};
 use crate::norm::NormConfig;
@@ -104,6 +104,7 @@ pub(super) fn feed_forward(width: usize, activation: Activation) -> FeedForwardC
         inner: Inner::Plain { up: "intermediate.dense", down: "output.dense" },
         bias: [true; 2],
         form: Form::Rows,
+        between: Between::default(),
         dropout: 0.0,
     }
 }

@@ -9,7 +9,7 @@ use super::config::Config;
 use super::files;
 use crate::attention::{AttentionConfig, Pass, Project};
 use crate::block::{BlockConfig, Place, Wiring};
-use crate::feed_forward::{FeedForwardConfig, Inner};
+use crate::feed_forward::{Between, FeedForwardConfig, Inner};
 use crate::front::embeddings::{Embeddings, EmbeddingsConfig, PositionRule, PositionsConfig, TextInput};
 use crate::front::patches::{Patches, PatchesConfig, PatchesNames};
 use crate::norm::{Norm, NormConfig};
@@ -102,6 +102,7 @@ fn stack(c: &Config) -> Result<StackConfig> {
             inner: Inner::Plain { up: "mlp.fc1", down: "mlp.fc2" },
             bias: [true; 2],
             form: Form::Rows,
+            between: Between::default(),
             dropout: 0.0,
         },
         feed_forward_place: Place::pre("layer_norm2"),

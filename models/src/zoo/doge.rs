@@ -7,6 +7,7 @@ use super::text::TextConfig;
 use crate::Result;
 use crate::attention::{AttentionConfig, DynamicConfig, HeadNorm, Scores, Window};
 use crate::block::{BlockConfig, Factor, Place};
+use crate::gain::GainConfig;
 
 pub(super) fn config(c: &Config) -> Result<TextConfig> {
     if c.flag_or("is_moe", false)? {
@@ -19,14 +20,16 @@ pub(super) fn config(c: &Config) -> Result<TextConfig> {
         keep: c.size_or("keep_window_size", 2048)?,
     };
     let window = c.size_if("sliding_window")?.map(|n| Window { left: n.saturating_sub(1), right: 0 });
-    let place = |norm, name| Place { keep: Factor::Vector { name, init: 1.0 }, ..Place::pre(norm) };
+    let place = |norm, name| Place { keep: Factor::Learned(GainConfig::vector(name, 1.0)), ..Place::pre(norm) };
     Ok(llama::with_blocks(llama::config(c)?, |_, block| BlockConfig {
         attention: AttentionConfig {
             norm: Some(HeadNorm {
                 norm: block.norm,
                 query: "self_attn.q_norm",
                 key: "self_attn.k_norm",
+                value: None,
                 together: false,
+                turned: false,
             }),
             window,
             scores: Scores::Dynamic(dynamic),

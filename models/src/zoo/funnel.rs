@@ -11,7 +11,7 @@ use super::files;
 use super::model::{About, Cache, Task, TextModel, task};
 use crate::attention::{AttentionConfig, Bias, Pairs, Pass, Project, RelativeConfig, Scores, sinusoids};
 use crate::block::{Block, BlockConfig, Place, Wiring};
-use crate::feed_forward::{FeedForwardConfig, Inner};
+use crate::feed_forward::{Between, FeedForwardConfig, Inner};
 use crate::front::embeddings::{Embeddings, EmbeddingsConfig, TextInput};
 use crate::heads::{Head, HeadConfig};
 use crate::norm::NormConfig;
@@ -130,6 +130,7 @@ impl Funnel {
                 inner: Inner::Plain { up: "ffn.linear_1", down: "ffn.linear_2" },
                 bias: [true; 2],
                 form: Form::Rows,
+                between: Between::default(),
                 dropout: c.number_or("activation_dropout", 0.0)?,
             },
             feed_forward_place: Place::post("ffn.layer_norm"),

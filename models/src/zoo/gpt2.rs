@@ -6,7 +6,7 @@ use super::text::TextConfig;
 use crate::Result;
 use crate::attention::{AttentionConfig, DistanceConfig, Project};
 use crate::block::{BlockConfig, Place, Wiring};
-use crate::feed_forward::{FeedForwardConfig, Inner};
+use crate::feed_forward::{Between, FeedForwardConfig, Inner};
 use crate::front::embeddings::{EmbeddingsConfig, PositionRule, PositionsConfig};
 use crate::heads::HeadConfig;
 use crate::norm::NormConfig;
@@ -32,6 +32,7 @@ pub(super) fn config(c: &Config) -> Result<TextConfig> {
         inner: Inner::Plain { up: "mlp.c_fc", down: "mlp.c_proj" },
         bias: [true; 2],
         form: Form::Columns,
+        between: Between::default(),
         dropout: 0.0,
     };
     let dropout = c.number_or("resid_pdrop", 0.1)?;

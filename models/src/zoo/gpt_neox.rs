@@ -6,7 +6,7 @@ use super::text::TextConfig;
 use crate::Result;
 use crate::attention::{AttentionConfig, Bias, DistanceConfig, Project};
 use crate::block::{BlockConfig, Place, Wiring};
-use crate::feed_forward::{FeedForwardConfig, Inner};
+use crate::feed_forward::{Between, FeedForwardConfig, Inner};
 use crate::front::embeddings::EmbeddingsConfig;
 use crate::heads::HeadConfig;
 use crate::norm::NormConfig;
@@ -34,6 +34,7 @@ pub(super) fn config(c: &Config) -> Result<TextConfig> {
         inner: Inner::Plain { up: "mlp.dense_h_to_4h", down: "mlp.dense_4h_to_h" },
         bias: [true; 2],
         form: Form::Rows,
+        between: Between::default(),
         dropout: 0.0,
     };
     let parallel = c.flag_or("use_parallel_residual", true)?;

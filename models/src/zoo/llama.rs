@@ -7,7 +7,7 @@ use super::text::TextConfig;
 use crate::Result;
 use crate::attention::{AttentionConfig, Bias, DistanceConfig, Project};
 use crate::block::{BlockConfig, Place, Wiring};
-use crate::feed_forward::{FeedForwardConfig, Inner};
+use crate::feed_forward::{Between, FeedForwardConfig, Inner};
 use crate::front::embeddings::EmbeddingsConfig;
 use crate::heads::HeadConfig;
 use crate::norm::NormConfig;
@@ -36,6 +36,7 @@ pub(super) fn config(c: &Config) -> Result<TextConfig> {
         inner: Inner::Gated { gate: "mlp.gate_proj", up: "mlp.up_proj", down: "mlp.down_proj" },
         bias: [c.flag_or("mlp_bias", false)?; 2],
         form: Form::Rows,
+        between: Between::default(),
         dropout: 0.0,
     };
     let block = BlockConfig {

@@ -6,7 +6,7 @@ use super::text::TextConfig;
 use crate::Result;
 use crate::attention::{AttentionConfig, Bias, DistanceConfig, Project, Window};
 use crate::block::{BlockConfig, Place, Wiring};
-use crate::feed_forward::{FeedForwardConfig, Inner};
+use crate::feed_forward::{Between, FeedForwardConfig, Inner};
 use crate::front::embeddings::EmbeddingsConfig;
 use crate::heads::{HeadConfig, TransformConfig};
 use crate::norm::{NormConfig, NormKind};
@@ -30,6 +30,7 @@ pub(super) fn config(c: &Config) -> Result<TextConfig> {
         inner: Inner::Joined { gate_up: "mlp.Wi", down: "mlp.Wo" },
         bias: [c.flag_or("mlp_bias", false)?; 2],
         form: Form::Rows,
+        between: Between::default(),
         dropout: c.number_or("mlp_dropout", 0.0)?,
     };
     let every = c.size_or("global_attn_every_n_layers", 3)?.max(1);

@@ -14,7 +14,9 @@ pub(super) fn config(c: &Config) -> Result<TextConfig> {
                 norm: block.norm,
                 query: "self_attn.q_norm",
                 key: "self_attn.k_norm",
+                value: None,
                 together: true,
+                turned: false,
             }),
             ..block.attention
         },

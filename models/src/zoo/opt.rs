@@ -6,7 +6,7 @@ use super::text::TextConfig;
 use crate::Result;
 use crate::attention::{AttentionConfig, Bias, DistanceConfig, Project};
 use crate::block::{BlockConfig, Place, Wiring};
-use crate::feed_forward::{FeedForwardConfig, Inner};
+use crate::feed_forward::{Between, FeedForwardConfig, Inner};
 use crate::front::embeddings::{EmbeddingsConfig, PositionRule, PositionsConfig, ProjectConfig};
 use crate::heads::{HeadConfig, TransformConfig};
 use crate::norm::{NormConfig, NormKind};
@@ -40,6 +40,7 @@ pub(super) fn config(c: &Config) -> Result<TextConfig> {
             inner: Inner::Plain { up: "fc1", down: "fc2" },
             bias: [bias; 2],
             form: Form::Rows,
+            between: Between::default(),
             dropout: 0.0,
         },
         feed_forward_place: place("final_layer_norm"),

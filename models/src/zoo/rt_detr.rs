@@ -14,7 +14,7 @@ use crate::activation::Activation;
 use crate::attention::{Attention, AttentionConfig, Deformable, DeformableConfig, Pass, Project};
 use crate::block::{Place, Residual};
 use crate::boxes::{DetectionLoss, MatchConfig, Objects, detection_loss};
-use crate::feed_forward::{FeedForward, FeedForwardConfig, Inner};
+use crate::feed_forward::{Between, FeedForward, FeedForwardConfig, Inner};
 use crate::front::resnet::{ConvNorm, ConvNormConfig, ResNet, ResNetConfig};
 use crate::norm::{Norm, NormConfig};
 use crate::weights::{Form, Linear};
@@ -318,7 +318,15 @@ pub(super) fn or_default(sizes: Vec<usize>, default: [usize; 3]) -> Vec<usize> {
 
 pub(super) fn feed_forward(width: usize, activation: Activation, dropout: f64) -> FeedForwardConfig {
     let inner = Inner::Plain { up: "fc1", down: "fc2" };
-    FeedForwardConfig { width, activation, inner, bias: [true; 2], form: Form::Rows, dropout }
+    FeedForwardConfig {
+        width,
+        activation,
+        inner,
+        bias: [true; 2],
+        form: Form::Rows,
+        between: Between::default(),
+        dropout,
+    }
 }
 
 fn decoder_layer(c: &Config, width: usize, levels: usize, norm: NormConfig, build: &Build) -> Result<DecoderLayer> {

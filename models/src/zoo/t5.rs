@@ -11,7 +11,7 @@ use super::files;
 use super::model::{About, Cache, Task, TextModel};
 use crate::attention::{AttentionConfig, Bias, Distance, DistanceConfig, Project};
 use crate::block::{BlockConfig, Encoded, Place, Wiring};
-use crate::feed_forward::{FeedForwardConfig, Inner};
+use crate::feed_forward::{Between, FeedForwardConfig, Inner};
 use crate::front::embeddings::TextInput;
 use crate::heads::{Head, HeadConfig};
 use crate::norm::NormConfig;
@@ -201,6 +201,7 @@ fn side(c: &Config, hidden: usize, layers: usize, decoder: bool, build: &Build) 
             inner,
             bias: [false; 2],
             form: Form::Rows,
+            between: Between::default(),
             dropout,
         },
         feed_forward_place: Place::pre(if decoder { "layer.2.layer_norm" } else { "layer.1.layer_norm" }),

@@ -12,7 +12,7 @@ use crate::attention::{
     AttentionConfig, DistancesConfig, Pairs, Pass, Project, RelativeConfig, Rotary, Scores, Stretch, sinusoids,
 };
 use crate::conformer::{Conformer, ConformerConfig, ConvolutionConfig};
-use crate::feed_forward::{FeedForwardConfig, Inner};
+use crate::feed_forward::{Between, FeedForwardConfig, Inner};
 use crate::front::wave::{Wave, WaveConfig};
 use crate::norm::{Norm, NormConfig};
 use crate::weights::{Form, Linear};
@@ -285,6 +285,7 @@ fn block(c: &Config, positions: Positions, causal: bool, norm: NormConfig) -> Re
             inner: Inner::Plain { up, down },
             bias: [true; 2],
             form: Form::Rows,
+            between: Between::default(),
             dropout: c.number_or("activation_dropout", 0.1)?,
         })
     };

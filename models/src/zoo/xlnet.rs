@@ -11,7 +11,7 @@ use super::files;
 use super::model::{About, Cache, Task, TextModel, task};
 use crate::attention::{AttentionConfig, Bias, Pairs, Project, RelativeConfig, Scores, sinusoids};
 use crate::block::{BlockConfig, Place, Wiring};
-use crate::feed_forward::{FeedForwardConfig, Inner};
+use crate::feed_forward::{Between, FeedForwardConfig, Inner};
 use crate::front::embeddings::{Embeddings, EmbeddingsConfig, TextInput};
 use crate::heads::{Head, HeadConfig};
 use crate::norm::NormConfig;
@@ -116,6 +116,7 @@ impl XlNet {
                 inner: Inner::Plain { up: "ff.layer_1", down: "ff.layer_2" },
                 bias: [true; 2],
                 form: Form::Rows,
+                between: Between::default(),
                 dropout,
             },
             feed_forward_place: Place::post("ff.layer_norm"),

@@ -1,0 +1,182 @@
+//! Norms and factors around a part of a block.
+//!
+//! Every placement of norms is a value of [`Place`]: `y = residual_norm(keep * x + add * after_norm(f(scale * before_norm(x))))`.
+
+use wgrad::Tensor;
+use wgrad::nn::{Build, Dropout, Module, Visitor};
+
+use crate::gain::{Gain, GainConfig};
+use crate::norm::{Norm, NormConfig};
+use crate::{Error, Result};
+
+/// A factor of a residual or of what is added to it.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum Factor {
+    /// One.
+    #[default]
+    One,
+    /// A constant.
+    Constant(f64),
+    /// Learned.
+    Learned(GainConfig),
+    /// Of the residual alone: one minus the factor of what is added.
+    Rest,
+}
+
+/// Where the norms of a part of a block stand, by their names in a checkpoint, and how its result joins the residual stream.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Place {
+    /// Norm of what goes into the part.
+    pub before: Option<&'static str>,
+    /// Norm of what comes out of it.
+    pub after: Option<&'static str>,
+    /// Norm of the sum.
+    pub residual: Option<&'static str>,
+    /// Whether the residual is what the part sees, normalised, rather than what came in.
+    pub from_normed: bool,
+    /// Factor of what goes into the part.
+    pub scale: f64,
+    /// Factor of the residual.
+    pub keep: Factor,
+    /// Factor of what is added.
+    pub add: Factor,
+}
+
+impl Place {
+    /// No norm: `x + f(x)`.
+    pub const NONE: Place = Place {
+        before: None,
+        after: None,
+        residual: None,
+        from_normed: false,
+        scale: 1.0,
+        keep: Factor::One,
+        add: Factor::One,
+    };
+
+    /// `x + f(norm(x))`.
+    pub const fn pre(norm: &'static str) -> Self {
+        Place { before: Some(norm), ..Self::NONE }
+    }
+
+    /// `norm(x + f(x))`.
+    pub const fn post(norm: &'static str) -> Self {
+        Place { residual: Some(norm), ..Self::NONE }
+    }
+
+    /// `x + norm(f(x))`.
+    pub const fn after(norm: &'static str) -> Self {
+        Place { after: Some(norm), ..Self::NONE }
+    }
+
+    /// `x + after(f(before(x)))`.
+    pub const fn both(before: &'static str, after: &'static str) -> Self {
+        Place { before: Some(before), after: Some(after), ..Self::NONE }
+    }
+}
+
+/// A part's norms and factors with their parameters.
+pub struct Residual {
+    place: Place,
+    norms: [Option<Norm>; 3],
+    factors: [Option<Gain>; 2],
+    dropout: Dropout,
+}
+
+impl Residual {
+    /// New norms of vectors of `width`; dropout is that of what is added.
+    ///
+    /// # Errors
+    /// If what is added is said to have the rest of itself as its factor, or memory is exhausted.
+    pub fn new(place: Place, norm: NormConfig, width: usize, dropout: f64, build: &Build) -> Result<Self> {
+        if place.add == Factor::Rest {
+            return Err(Error::config("the factor of what a part adds is `Rest`, which the residual alone may have"));
+        }
+        let new = |name: Option<&str>| name.map(|_| Norm::new(norm, width, build)).transpose();
+        let factor = |factor: Factor| match factor {
+            Factor::Learned(gain) => Gain::new(gain, width, build).map(Some),
+            _ => Ok(None),
+        };
+        Ok(Residual {
+            place,
+            norms: [new(place.before)?, new(place.after)?, new(place.residual)?],
+            factors: [factor(place.keep)?, factor(place.add)?],
+            dropout: Dropout::new(dropout)?,
+        })
+    }
+
+    /// What goes into the part.
+    ///
+    /// # Errors
+    /// If shapes do not fit.
+    pub fn input(&self, x: &Tensor) -> Result<Tensor> {
+        let x = match &self.norms[0] {
+            Some(norm) => norm.forward(x)?,
+            None => x.clone(),
+        };
+        if self.place.scale == 1.0 { Ok(x) } else { Ok(x.mul_scalar(self.place.scale)?) }
+    }
+
+    /// Whether the part may add the residual itself, in the kernel of its last product.
+    pub fn is_plain(&self) -> bool {
+        let Place { keep, add, from_normed, .. } = self.place;
+        let [_, after, residual] = &self.norms;
+        after.is_none()
+            && residual.is_none()
+            && !from_normed
+            && (keep, add) == (Factor::One, Factor::One)
+            && self.dropout.probability() == 0.0
+    }
+
+    /// Applies the part `f`, which is given its input, and the residual that it is to add itself if it is plain.
+    ///
+    /// # Errors
+    /// If shapes do not fit.
+    pub fn around(&self, x: &Tensor, f: impl FnOnce(&Tensor, Option<&Tensor>) -> Result<Tensor>) -> Result<Tensor> {
+        let input = self.input(x)?;
+        if self.is_plain() {
+            return f(&input, Some(x));
+        }
+        let out = f(&input, None)?;
+        self.join(if self.place.from_normed { &input } else { x }, &out)
+    }
+
+    /// The residual stream after what came out of the part.
+    ///
+    /// # Errors
+    /// If shapes do not fit.
+    pub fn join(&self, x: &Tensor, out: &Tensor) -> Result<Tensor> {
+        let mut out = self.dropout.forward(out)?;
+        if let Some(norm) = &self.norms[1] {
+            out = norm.forward(&out)?;
+        }
+        let Place { keep, add, .. } = self.place;
+        let times = |x: &Tensor, factor: Factor, gain: &Option<Gain>| match (factor, gain) {
+            (Factor::Constant(c), _) => Ok(x.mul_scalar(c)?),
+            (_, Some(gain)) => gain.forward(x),
+            _ => Ok(x.clone()),
+        };
+        let (x, out) = match (keep, add) {
+            // x + a (out - x) is (1 - a) x + a out.
+            (Factor::Rest, _) => (x.clone(), times(&out.sub(x)?, add, &self.factors[1])?),
+            _ => (times(x, keep, &self.factors[0])?, times(&out, add, &self.factors[1])?),
+        };
+        match &self.norms[2] {
+            Some(norm) => norm.forward_add(&x, &out),
+            None => Ok(x.add(&out)?),
+        }
+    }
+}
+
+impl Module for Residual {
+    fn visit(&self, v: &mut Visitor<'_>) {
+        let Place { before, after, residual, .. } = self.place;
+        for (name, norm) in [before, after, residual].into_iter().zip(&self.norms) {
+            if let (Some(name), Some(norm)) = (name, norm) {
+                v.module(name, norm);
+            }
+        }
+        self.factors.iter().flatten().for_each(|gain| v.module("", gain));
+        v.module("", &self.dropout);
+    }
+}
