@@ -12,7 +12,7 @@ use crate::placement::Placement;
 use crate::{Error, Result};
 
 const EXAMPLES: &str = "Examples:
-  wgrad systems compare norms                  all placements in 16 thin layers: minutes on two CPU cores
+  wgrad systems compare norms                  all placements in 12 thin layers: minutes on two CPU cores
   wgrad systems compare norms --layers 48 --placements pre,post,peri,deepnorm
   wgrad systems compare norms --resume runs/norms";
 
@@ -43,10 +43,10 @@ pub struct CompareArgs {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["out", "text", "placements", "steps", "lr", "seed", "shape"])]
     pub resume: Option<PathBuf>,
     /// Training steps of each
-    #[arg(long, default_value = "250", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    #[arg(long, default_value = "300", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
     pub steps: u64,
-    /// Largest learning rate
-    #[arg(long, default_value = "2e-3", value_parser = positive)]
+    /// Largest learning rate; five times as large on the sphere
+    #[arg(long, default_value = "1e-3", value_parser = positive)]
     pub lr: f32,
     /// Seed of the initial parameters and of the order of the text
     #[arg(long, default_value = "0")]
@@ -73,7 +73,7 @@ pub struct DeepArgs {
     #[arg(long, value_name = "WIDTH", default_value = "64", value_parser = size(1, 1 << 16))]
     pub hidden: usize,
     /// Transformer layers
-    #[arg(long, default_value = "16", value_parser = size(1, 1 << 10))]
+    #[arg(long, default_value = "12", value_parser = size(1, 1 << 10))]
     pub layers: usize,
     /// Attention heads in a layer
     #[arg(long, default_value = "4", value_parser = size(1, 1 << 10))]

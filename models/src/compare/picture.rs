@@ -36,7 +36,7 @@ pub fn draw(settings: &Settings, courses: &[Course]) -> Result<Figure> {
             chart("Activation", "after block", "mean square", &|course| {
                 by_block(0, course.late(|probe| &probe.squares))
             }),
-            chart("Update of a block", "block", "norm over that of the weights", &|course| {
+            chart("Step of a block", "block", "share of the weights", &|course| {
                 by_block(1, course.late(|probe| &probe.updates))
             }),
         ],

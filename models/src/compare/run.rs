@@ -23,8 +23,10 @@ const PROBES: u64 = 24;
 const SAVE_EVERY: u64 = 50;
 /// Held-out batches.
 const HELD_OUT: u64 = 16;
+/// Share of a run in which the learning rate rises: long, for Post-LN learns nothing without.
+const WARMUP: f64 = 0.4;
 /// nGPT wants larger steps than others, and no warm-up (section 2.6 of its paper).
-const SPHERE_LR: f64 = 2.5;
+const SPHERE_LR: f64 = 5.0;
 
 /// All placements, one after the other. What is done already is read from the folder.
 pub fn all(
@@ -89,7 +91,8 @@ fn train(
     device.set_seed(seed);
     let sphere = placement == Placement::Sphere;
     let lm = Lm::new(&settings.shape().decoder(placement), device)?;
-    let (warmup, peak) = if sphere { (0, settings.lr * SPHERE_LR) } else { (steps / 10, settings.lr) };
+    let (warmup, peak) =
+        if sphere { (0, settings.lr * SPHERE_LR) } else { ((steps as f64 * WARMUP) as u64, settings.lr) };
     let schedule = Schedule { peak, warmup, total: steps, floor: 0.05, decay: Decay::Cosine };
     let weight_decay = if sphere { 0.0 } else { 0.1 };
     let rule = Rule::AdamW(Adam { weight_decay, beta2: 0.95, ..Adam::default() });

@@ -19,7 +19,7 @@ pub struct Figure {
 const COLUMN: f64 = 480.0;
 const ROW: f64 = 340.0;
 /// Room around the lines of a chart: left, right, top, bottom.
-const ROOM: [f64; 4] = [68.0, 22.0, 40.0, 56.0];
+const ROOM: [f64; 4] = [80.0, 20.0, 40.0, 56.0];
 const LEGEND_ROW: f64 = 20.0;
 
 impl Figure {
@@ -50,8 +50,8 @@ impl Figure {
                     let (x, y) = (COLUMN * (n % 2) as f64, head + ROW * (n / 2) as f64);
                     writeln!(out, "<g>")?;
                     svg::title(&mut out, &chart.title, [x + left, y + 22.0])?;
-                    let frame =
-                        Frame { left: x + left, right: x + COLUMN - right, top: y + top, bottom: y + ROW - bottom };
+                    let (right, bottom) = (x + COLUMN - right, y + ROW - bottom);
+                    let frame = Frame { left: x + left, right, top: y + top, bottom, side: x + 20.0 };
                     svg::draw(&mut out, chart, frame)?;
                     writeln!(out, "</g>")
                 })

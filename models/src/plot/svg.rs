@@ -33,11 +33,13 @@ pub struct Frame {
     pub right: f64,
     pub top: f64,
     pub bottom: f64,
+    /// Where the name of the vertical axis stands.
+    pub side: f64,
 }
 
 pub fn document(chart: &Chart) -> String {
     let mut svg = String::new();
-    let frame = Frame { left: LEFT, right: RIGHT, top: TOP, bottom: BOTTOM };
+    let frame = Frame { left: LEFT, right: RIGHT, top: TOP, bottom: BOTTOM, side: 20.0 };
     // Writing to a string cannot fail.
     let _ = head(&mut svg, &chart.title, [WIDTH, HEIGHT])
         .and_then(|()| title(&mut svg, &chart.title, [LEFT, 36.0]))
@@ -56,7 +58,7 @@ pub fn document(chart: &Chart) -> String {
 
 /// Axes and lines of a chart.
 pub fn draw(svg: &mut String, chart: &Chart, frame: Frame) -> std::fmt::Result {
-    let Frame { left, right, top, bottom } = frame;
+    let Frame { left, right, top, bottom, .. } = frame;
     let lines: Vec<Vec<(f64, f64)>> =
         chart.series.iter().map(|series| thin(finite(&series.points).collect())).collect();
     let xs = lines.iter().flatten().map(|point| point.0);
@@ -105,7 +107,7 @@ pub fn title(svg: &mut String, title: &str, [x, y]: [f64; 2]) -> std::fmt::Resul
 }
 
 fn axes(svg: &mut String, chart: &Chart, frame: Frame, x: &Axis, y: &Axis) -> std::fmt::Result {
-    let Frame { left, right, top, bottom } = frame;
+    let Frame { left, right, top, bottom, side } = frame;
     for &tick in &y.ticks {
         let at = y.pixel(tick);
         writeln!(svg, "<line class=\"grid\" x1=\"{left}\" x2=\"{right}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>")?;
@@ -120,7 +122,7 @@ fn axes(svg: &mut String, chart: &Chart, frame: Frame, x: &Axis, y: &Axis) -> st
     let (middle, height) = ((left + right) / 2.0, (top + bottom) / 2.0);
     let below = bottom + 42.0;
     writeln!(svg, "<text x=\"{middle}\" y=\"{below}\" text-anchor=\"middle\">{}</text>", escape(&chart.x_label))?;
-    let turn = format!("translate({} {height}) rotate(-90)", left - 48.0);
+    let turn = format!("translate({side} {height}) rotate(-90)");
     writeln!(svg, "<text transform=\"{turn}\" text-anchor=\"middle\">{}</text>", escape(&chart.y_label))
 }
 

@@ -25,8 +25,8 @@ pub const SYSTEM: System = System {
     check,
 };
 
-const CLASSES: usize = 10;
-const LENGTH: usize = 30;
+const CLASSES: usize = 4;
+const LENGTH: usize = 24;
 const ROWS: usize = 32;
 const SHAPE: Shape = Shape { vocab: CLASSES, hidden: 8, heads: 1, layers: 1, length: LENGTH };
 
@@ -62,7 +62,7 @@ fn learned(kind: NormKind, device: &Device, seed: u64) -> Result<(f64, f64)> {
         let logits = lm.logits(&Tensor::from_vec(ids, &[ROWS, LENGTH], device)?)?;
         Ok::<_, Error>((logits, labels))
     };
-    train(&lm, 1500, 1e-2, |step| {
+    train(&lm, 2000, 5e-3, |step| {
         let (logits, labels) = run(1, step)?;
         loss(&logits, &labels)
     })?;
