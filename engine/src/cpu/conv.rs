@@ -6,16 +6,6 @@ use crate::layout::Dims;
 use crate::ops::conv::Windows;
 use crate::{DType, Result, Tensor};
 
-/// Calls a function for the float type of a tensor, f32 or f64.
-macro_rules! by_float {
-    ($x:expr, $run:ident($($argument:expr),*)) => {
-        match $x.dtype() {
-            DType::F64 => $run::<f64>($($argument),*),
-            _ => $run::<f32>($($argument),*),
-        }
-    };
-}
-
 impl Windows {
     /// Calls `f(tap, element of a plane)` for each tap of the window at output place `at` that sees an element.
     fn window(&self, at: usize, mut f: impl FnMut(usize, usize)) {
@@ -54,7 +44,7 @@ pub(crate) fn unfold(op: &'static str, x: &Tensor, plan: &Windows) -> Result<Ten
         });
         Tensor::from_cpu(op, out, Dims::new(op, &[n, plan.places(), width])?, x.device())
     }
-    by_float!(x, run(op, x, plan))
+    if x.dtype() == DType::F64 { run::<f64>(op, x, plan) } else { run::<f32>(op, x, plan) }
 }
 
 /// Of dense `y [n, places, channels * taps]`: `[n, channels, size]`.
@@ -71,7 +61,7 @@ pub(crate) fn fold(op: &'static str, y: &Tensor, plan: &Windows) -> Result<Tenso
         });
         Tensor::from_cpu(op, out, Dims::new(op, &[n, plan.channels, plan.size[0], plan.size[1]])?, y.device())
     }
-    by_float!(y, run(op, y, plan))
+    if y.dtype() == DType::F64 { run::<f64>(op, y, plan) } else { run::<f32>(op, y, plan) }
 }
 
 /// Of dense `x [n, channels, size]` and weight: `[n, outputs, out]`.
@@ -93,7 +83,7 @@ pub(crate) fn direct(op: &'static str, x: &Tensor, weight: &Tensor, plan: &Windo
         });
         Tensor::from_cpu(op, out, Dims::new(op, &[n, plan.outputs, plan.out[0], plan.out[1]])?, x.device())
     }
-    by_float!(x, run(op, x, weight, plan))
+    if x.dtype() == DType::F64 { run::<f64>(op, x, weight, plan) } else { run::<f32>(op, x, weight, plan) }
 }
 
 /// Of dense `y [n, outputs, out]` and weight: `[n, channels, size]`.
@@ -113,7 +103,7 @@ pub(crate) fn direct_input(op: &'static str, y: &Tensor, weight: &Tensor, plan: 
         });
         Tensor::from_cpu(op, out, Dims::new(op, &[n, plan.channels, plan.size[0], plan.size[1]])?, y.device())
     }
-    by_float!(y, run(op, y, weight, plan))
+    if y.dtype() == DType::F64 { run::<f64>(op, y, weight, plan) } else { run::<f32>(op, y, weight, plan) }
 }
 
 /// Of dense `x [n, channels, size]` and `y [n, outputs, out]`: the gradient of the weight.
@@ -133,5 +123,5 @@ pub(crate) fn direct_weight(op: &'static str, x: &Tensor, y: &Tensor, plan: &Win
         });
         Tensor::from_cpu(op, out, Dims::new(op, &plan.weight_shape())?, x.device())
     }
-    by_float!(x, run(op, x, y, plan))
+    if x.dtype() == DType::F64 { run::<f64>(op, x, y, plan) } else { run::<f32>(op, x, y, plan) }
 }

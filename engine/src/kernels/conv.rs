@@ -1,6 +1,7 @@
 //! Convolution kernels, of any float dtype. Batches come in pieces that a binding holds.
 
-use super::{gpu_of, groups, rows, size, window};
+use super::window::seen;
+use super::{gpu_of, groups, rows, size};
 use crate::device::gpu::{Bind, Gpu, Launch};
 use crate::layout::{Dims, Layout};
 use crate::ops::conv::Windows;
@@ -49,10 +50,6 @@ fn params(
 /// The dense layout of images.
 fn images(op: &'static str, n: usize, channels: usize, size: [usize; 2]) -> Result<Layout> {
     Ok(Layout::row_major(Dims::new(op, &[n, channels, size[0], size[1]])?))
-}
-
-fn seen(gpu: &Gpu, x: &Tensor) -> Result<Tensor> {
-    window::seen(gpu, x)
 }
 
 /// Runs a kernel whose invocations make four elements each of a new tensor, the last binding.

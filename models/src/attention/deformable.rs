@@ -84,7 +84,7 @@ impl Deformable {
     }
 }
 
-/// The middles of the pixels next to places (x, y) in [0, 1], from -1 to 1.
+/// The middles of the pixels `floor(size * place + 1 / 2)` of places (x, y) in [0, 1], from -1 to 1: the rounding of the published code.
 fn middles(at: &Tensor, height: usize, width: usize) -> Result<Tensor> {
     let sizes = Tensor::from_vec(vec![width as f32, height as f32], &[2], at.device())?.cast(at.dtype())?;
     let pixel = at.detach().mul(&sizes)?.add_scalar(0.5)?.floor()?;
@@ -119,21 +119,24 @@ mod tests {
         }
     }
 
-    /// Boxes of no size leave every place in the middle of a pixel, where rounding changes nothing.
+    /// Boxes of no size leave every place where they stand. A rounded one reads a whole pixel, as an interpolated one does in its middle.
     #[test]
-    fn rounding_to_pixels_agrees_at_their_middles() {
+    fn rounded_places_read_whole_pixels() {
         let cpu = Device::cpu();
         let (smooth, rounded) = (layer(3, false), layer(3, true));
         copy(&smooth, &rounded);
         let draw = |shape: &[usize]| Tensor::normal(0.0, 1.0, shape, DType::F32, &cpu).unwrap();
         let (x, memory) = (draw(&[1, 2, 8]), draw(&[1, 32, 8]));
-        let boxes =
-            Tensor::from_vec(vec![0.375f32, 0.625, 0.0, 0.0, 0.125, 0.875, 0.0, 0.0], &[1, 2, 4], &cpu).unwrap();
+        let points = |at: [f32; 4]| {
+            Tensor::from_vec(vec![at[0], at[1], 0.0, 0.0, at[2], at[3], 0.0, 0.0], &[1, 2, 4], &cpu).unwrap()
+        };
         let sizes = [[4, 4], [4, 4]];
         let run = |layer: &Deformable, boxes: &Tensor| {
             layer.forward(&x, &memory, &sizes, boxes).unwrap().to_f64_vec().unwrap()
         };
-        let (a, b) = (run(&smooth, &boxes), run(&rounded, &boxes));
+        // Pixels (1, 2) and (0, 3) of four by four.
+        let boxes = points([0.25, 0.55, 0.05, 0.8]);
+        let (a, b) = (run(&smooth, &points([0.375, 0.625, 0.125, 0.875])), run(&rounded, &boxes));
         assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-5), "{a:?} {b:?}");
         // With a size, places lie anywhere.
         let wide = boxes.add(&Tensor::from_vec(vec![0f32, 0.0, 0.9, 0.9], &[4], &cpu).unwrap()).unwrap();

@@ -1,7 +1,8 @@
 //! Results of another framework (PyTorch and transformers, in f64), compared on every device.
 //!
 //! The fixtures are those of `tests/fixtures`, or the folder in `WGRAD_GOLDEN`. `WGRAD_GOLDEN_CASE=prefix` runs only cases
-//! whose name starts so. What the engine does not offer is listed as unsupported; with `WGRAD_GOLDEN_STRICT=1` it fails.
+//! whose name starts so. What the engine does not offer of other fixtures is listed as unsupported; with `WGRAD_GOLDEN_STRICT=1` it fails, as
+//! it does of its own.
 
 mod args;
 mod attention;
