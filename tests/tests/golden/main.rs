@@ -15,6 +15,7 @@ mod models;
 mod norm;
 mod ops;
 mod optim;
+mod placements;
 mod reduce;
 mod report;
 mod text;
