@@ -1,7 +1,7 @@
 //! A language model as a value: blocks of any placement, what stands around them, and how all of it starts.
 
 use wgrad::nn::{Build, Embedding, Init, Module, Visitor};
-use wgrad::{Device, Mask, Tensor};
+use wgrad::{DType, Device, Mask, Tensor};
 
 use crate::block::BlockConfig;
 use crate::gain::{Gain, GainConfig};
@@ -56,12 +56,20 @@ pub struct Lm {
 }
 
 impl Lm {
-    /// A model with new weights.
+    /// A model with new weights of f32.
     ///
     /// # Errors
     /// If the sizes do not fit each other, or memory is exhausted.
     pub fn new(config: &LmConfig, device: &Device) -> Result<Self> {
-        let build = Build::new(device).with_init(Init::Zeros);
+        Self::of_dtype(config, DType::F32, device)
+    }
+
+    /// A model with new weights.
+    ///
+    /// # Errors
+    /// As [`Lm::new`], or if the dtype is not a float of the device.
+    pub fn of_dtype(config: &LmConfig, dtype: DType, device: &Device) -> Result<Self> {
+        let build = Build::new(device).with_dtype(dtype).with_init(Init::Zeros);
         let &LmConfig { vocab, hidden, embedding_norm, norm, head_bias, logit_gain, .. } = config;
         let new_norm = |norm| Norm::new(norm, hidden, &build);
         // The norm after the last block is kept apart, so that what goes into it can be seen.
@@ -81,7 +89,7 @@ impl Lm {
                 Some((role, block)) => config.scheme.init(role, block),
                 None => continue,
             };
-            param.set(&init.tensor(param.shape(), build.dtype, device)?)?;
+            param.set(&init.tensor(param.shape(), dtype, device)?)?;
         }
         if let Some(unit) = lm.unit_vectors() {
             unit.apply()?;
@@ -121,7 +129,7 @@ impl Lm {
         }
         let mask = if self.config.causal { Mask::causal(0) } else { Mask::all() };
         let mut pass = self.stack.pass(&mask, 0);
-        let positions = Tensor::arange(0, length as i64, wgrad::DType::I32, ids.device())?;
+        let positions = Tensor::arange(0, length as i64, DType::I32, ids.device())?;
         pass.positions = Some(positions.unsqueeze(0)?.expand(&[batch, length])?);
         let mut states = vec![x.clone()];
         for block in self.stack.blocks() {

@@ -174,3 +174,36 @@ fn options_that_do_not_fit_are_refused() {
     let norm = HeadNorm { norm: NormConfig::l2(), query: "q", key: "k", value: None, together: true, turned: true };
     refused(&|block| block.attention.norm = Some(norm), &["positions"]);
 }
+
+/// In f64 the loss changes along a random direction as its gradient says.
+#[test]
+fn gradients_are_those_of_differences() {
+    let device = Device::cpu();
+    let ids = Tensor::from_vec(vec![1, 5, 3, 3, 0, 9], &[1, 6], &device).unwrap();
+    let labels = Tensor::from_vec(vec![5, 3, 3, 0, 9, 2], &[1, 6], &device).unwrap();
+    for placement in Placement::ALL {
+        device.set_seed(2);
+        let lm = Lm::of_dtype(&SHAPE.decoder(placement), DType::F64, &device).unwrap();
+        let params: Vec<_> = lm.named_parameters().into_iter().map(|(_, param)| param).collect();
+        // Away from where vectors start: a factor of zero would hide what stands behind it.
+        let noise = |param: &wgrad::nn::Param| Tensor::normal(0.0, 1.0, param.shape(), DType::F64, &device).unwrap();
+        for param in &params {
+            param.set(&param.tensor().detach().add(&noise(param).mul_scalar(0.1).unwrap()).unwrap()).unwrap();
+        }
+        let gradients = lm.loss(&ids, &labels).unwrap().backward().unwrap();
+        let start: Vec<Tensor> = params.iter().map(|param| param.tensor().detach()).collect();
+        let direction: Vec<Tensor> = params.iter().map(noise).collect();
+        let along = |n: usize| params[n].gradient(&gradients).unwrap().mul(&direction[n]).unwrap();
+        let slope: f64 = (0..params.len()).map(|n| along(n).sum_all().unwrap().item().unwrap()).sum();
+        let loss_at = |step: f64| {
+            for ((param, start), direction) in params.iter().zip(&start).zip(&direction) {
+                param.set(&start.add(&direction.mul_scalar(step).unwrap()).unwrap()).unwrap();
+            }
+            lm.loss(&ids, &labels).unwrap().item().unwrap()
+        };
+        let step = 1e-5;
+        let difference = (loss_at(step) - loss_at(-step)) / (2.0 * step);
+        let off = (slope - difference).abs() / slope.abs().max(1e-2);
+        assert!(off < 1e-5, "{placement}: gradient {slope}, difference {difference}");
+    }
+}

@@ -46,8 +46,8 @@ pub fn document(chart: &Chart) -> String {
         .and_then(|()| {
             let names = chart.series.iter().map(|series| series.name.as_str());
             let (keys, fits) = keys(names, LEFT, RIGHT);
-            let first = keys.iter().filter(|key| key.row == 0);
-            first.clone().try_for_each(|key| legend(&mut svg, key, 61.0))?;
+            let first: Vec<&Key> = keys.iter().filter(|key| key.row == 0).collect();
+            first.iter().try_for_each(|key| legend(&mut svg, key, 61.0))?;
             let end = first.last().map_or(LEFT, |key| key.end);
             if fits { Ok(()) } else { writeln!(svg, "<text x=\"{end:.1}\" y=\"62\">\u{2026}</text>") }
         })

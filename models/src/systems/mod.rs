@@ -18,7 +18,6 @@ mod kronecker_attention;
 pub mod lab;
 mod latent_attention;
 mod layernorm_expressivity;
-mod layernorm_majority;
 mod layernorm_scaling;
 mod markov_lab;
 mod mix_ln;
@@ -68,7 +67,6 @@ pub const SYSTEMS: &[System] = &[
     kronecker_attention::SYSTEM,
     latent_attention::SYSTEM,
     layernorm_expressivity::SYSTEM,
-    layernorm_majority::SYSTEM,
     layernorm_scaling::SYSTEM,
     mix_ln::SYSTEM,
     mlra::SYSTEM,

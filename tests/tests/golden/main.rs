@@ -18,6 +18,7 @@ mod models;
 mod norm;
 mod ops;
 mod optim;
+mod placements;
 mod reduce;
 mod report;
 mod resample;
