@@ -45,6 +45,7 @@ pub use ops::elementwise::Activation;
 pub use ops::join::PadMode;
 pub use ops::linear_attention::LinearAttention;
 pub use ops::matmul::Epilogue;
+pub use ops::norm::{Counted, NormKind, NormOptions};
 pub use ops::rotary::Rope;
 pub use profile::{Profile, ProfileRow, Rates};
 pub use snippet::ScoreModifier;

@@ -1,7 +1,21 @@
-//! The norms of blocks, with the options of their checkpoints.
+//! The norms of blocks, with the options of their checkpoints; norms with state and a backward of their own; and matrices that are
+//! normalised themselves.
 
-use wgrad::Tensor;
+mod alpha;
+mod online;
+mod power;
+mod state;
+mod unified;
+mod weight;
+
+pub use alpha::AlphaBatchNorm;
+pub use online::{Compensation, OnlineNorm, OnlineNormConfig};
+pub use power::{PowerNorm, PowerNormConfig};
+pub use unified::{UnifiedNorm, UnifiedNormConfig};
+pub use weight::{NormedLinear, WeightView};
+
 use wgrad::nn::{Build, Init, Module, Param, Visitor};
+use wgrad::{NormOptions, Tensor};
 
 use crate::Result;
 
@@ -20,6 +34,8 @@ pub enum NormKind {
         /// What the stored gain lacks: 1 in Gemma, else 0.
         shift: f64,
     },
+    /// Any kind of the engine, without gain and bias: SimpleRMSNorm, compressed RMSNorm, L2 normalisation.
+    Plain(wgrad::NormKind),
 }
 
 /// A norm of the last dimension.
@@ -59,18 +75,25 @@ impl Norm {
         let (gain, bias, ones) = match config.kind {
             NormKind::Layer { gain, bias } => (gain, gain && bias, Init::Ones),
             NormKind::Rms { shift } => (true, false, Init::Constant(1.0 - shift)),
+            NormKind::Plain(_) => (false, false, Init::Ones),
         };
         let weight = gain.then(|| build.param(&[width], ones)).transpose()?;
         let bias = bias.then(|| build.param(&[width], Init::Zeros)).transpose()?;
         Ok(Norm { config, weight, bias })
     }
 
-    fn gain(&self) -> Result<Option<Tensor>> {
-        let Some(weight) = self.weight.as_ref().map(Param::tensor) else { return Ok(None) };
-        Ok(Some(match self.config.kind {
-            NormKind::Rms { shift } if shift != 0.0 => weight.add_scalar(shift)?,
-            _ => weight,
-        }))
+    fn options(&self) -> Result<NormOptions> {
+        let weight = self.weight.as_ref().map(Param::tensor);
+        let (kind, gain) = match (self.config.kind, weight) {
+            (NormKind::Layer { .. }, gain) => (wgrad::NormKind::Layer, gain),
+            (NormKind::Rms { shift }, Some(gain)) if shift != 0.0 => {
+                (wgrad::NormKind::Rms, Some(gain.add_scalar(shift)?))
+            }
+            (NormKind::Rms { .. }, gain) => (wgrad::NormKind::Rms, gain),
+            (NormKind::Plain(kind), _) => (kind, None),
+        };
+        let bias = self.bias.as_ref().map(Param::tensor);
+        Ok(NormOptions { gain, bias, ..NormOptions::new(kind, self.config.eps) })
     }
 
     /// The norm of `x [.., width]`.
@@ -78,11 +101,7 @@ impl Norm {
     /// # Errors
     /// If shapes do not fit.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (gain, bias) = (self.gain()?, self.bias.as_ref().map(Param::tensor));
-        Ok(match self.config.kind {
-            NormKind::Layer { .. } => x.layer_norm(gain.as_ref(), bias.as_ref(), self.config.eps)?,
-            NormKind::Rms { .. } => x.rms_norm(gain.as_ref(), self.config.eps)?,
-        })
+        Ok(x.row_norm(&self.options()?)?)
     }
 
     /// The norm of `x + residual`, in one pass.
@@ -90,12 +109,7 @@ impl Norm {
     /// # Errors
     /// If shapes do not fit.
     pub fn forward_add(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
-        let (gain, bias) = (self.gain()?, self.bias.as_ref().map(Param::tensor));
-        let (norm, _) = match self.config.kind {
-            NormKind::Layer { .. } => x.add_layer_norm(residual, gain.as_ref(), bias.as_ref(), self.config.eps)?,
-            NormKind::Rms { .. } => x.add_rms_norm(residual, gain.as_ref(), self.config.eps)?,
-        };
-        Ok(norm)
+        Ok(x.add_row_norm(residual, 0.0, &self.options()?)?.0)
     }
 }
 
