@@ -7,7 +7,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Every workload, tiny and of odd sizes.
-const TINY: [&str; 24] = [
+const TINY: [&str; 28] = [
     "matmul b=2 m=5 n=9 k=7",
     "matmul m=33 n=17 k=65 dtype=f16",
     "softmax rows=3 d=37",
@@ -15,6 +15,10 @@ const TINY: [&str; 24] = [
     "layer_norm_bwd rows=5 d=37",
     "rms_norm rows=3 d=37 dtype=bf16",
     "rms_norm_bwd rows=5 d=37",
+    "l2_norm rows=3 d=37 dtype=f16",
+    "l2_norm_bwd rows=5 d=37",
+    "add_rms_norm rows=3 d=37 dtype=bf16",
+    "add_rms_norm_bwd rows=5 d=37",
     "cross_entropy rows=7 vocab=19",
     "cross_entropy_bwd rows=7 vocab=19",
     "attention h=2 l=9 dh=8",

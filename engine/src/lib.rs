@@ -49,6 +49,7 @@ pub use ops::grid_sample::GridPadding;
 pub use ops::join::PadMode;
 pub use ops::linear_attention::LinearAttention;
 pub use ops::matmul::Epilogue;
+pub use ops::norm::{Counted, NormKind, NormOptions};
 pub use ops::resample::{Interpolation, Pool};
 pub use ops::rotary::Rope;
 pub use profile::{Profile, ProfileRow, Rates};

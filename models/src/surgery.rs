@@ -30,8 +30,8 @@ pub fn convert(lm: &Lm, without: Without) -> Result<Lm> {
     let old = lm.config();
     let eps = pre_ln_eps(old)?;
     let (kind, hidden) = match without {
-        Without::Mean => (NormKind::SimpleRms, old.hidden),
-        Without::LastElement => (NormKind::CompressedRms, old.hidden - 1),
+        Without::Mean => (NormKind::Plain(wgrad::NormKind::Rms), old.hidden),
+        Without::LastElement => (NormKind::Plain(wgrad::NormKind::Crms), old.hidden - 1),
     };
     let norm = NormConfig { kind, eps };
     let blocks = old.blocks.iter().map(|block| BlockConfig { hidden, norm, ..*block }).collect();

@@ -1,9 +1,9 @@
-// The gradients of a norm's gain and bias, for parts of the rows: of `splits` parts, with xhat = (x - mean) rstd,
+// The gradients of a norm's gain and bias, for parts of the rows: of `splits` parts, with xhat = (x - mean - rest) rstd,
 //
 //   parts[0, s, c] = sum over the rows of part s of dy xhat
 //   parts[1, s, c] = sum over the rows of part s of dy
 //
-// x, dy: [rows, cols]; stats: [rows, 2]; parts: [2, splits, cols rounded up to fours], which a fold adds up. One invocation for
+// x, dy: [rows, cols]; stats: [rows, 4]; parts: [2, splits, cols rounded up to fours], which a fold adds up. One invocation for
 // each part and four columns: neighbours read neighbouring columns.
 
 override WORKGROUP: u32 = 256u;
@@ -23,7 +23,7 @@ struct Params {
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> dy: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> stats: array<vec2<f32>>;
+@group(0) @binding(2) var<storage, read> stats: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> parts: array<vec4<f32>>;
 @group(1) @binding(0) var<uniform> p: Params;
 
@@ -66,7 +66,7 @@ fn main(
         for (var row = start; row < end; row++) {
             let of_row = stats[row];
             let gradient = dy4(row, k);
-            gain += gradient * ((x4(row, k) - of_row.x) * of_row.y);
+            gain += gradient * (((x4(row, k) - of_row.x) - of_row.y) * of_row.z);
             bias += gradient;
         }
         parts[i] = gain;

@@ -38,13 +38,17 @@ pub struct Work {
 type Prepare = fn(&str, &mut Params, &Device) -> Result<Work>;
 
 /// Names of all workloads, and what makes them ready.
-const ALL: [(&str, Prepare); 29] = [
+const ALL: [(&str, Prepare); 33] = [
     ("matmul", matmul::matmul),
     ("softmax", rows::softmax),
     ("layer_norm", rows::layer_norm),
     ("layer_norm_bwd", rows::layer_norm),
     ("rms_norm", rows::rms_norm),
     ("rms_norm_bwd", rows::rms_norm),
+    ("l2_norm", rows::l2_norm),
+    ("l2_norm_bwd", rows::l2_norm),
+    ("add_rms_norm", rows::add_rms_norm),
+    ("add_rms_norm_bwd", rows::add_rms_norm),
     ("cross_entropy", rows::cross_entropy),
     ("cross_entropy_bwd", rows::cross_entropy),
     ("attention", attention::attention),

@@ -48,6 +48,36 @@ fn norm(name: &str, params: &mut Params, device: &Device, norm: Norm) -> Result<
     Ok(Work { bytes: Some(5.0 * element), ..work })
 }
 
+/// Along rows, without gain; backward to x.
+pub fn l2_norm(name: &str, params: &mut Params, device: &Device) -> Result<Work> {
+    norm(name, params, device, |x, _, _| x.l2_norm(-1, 1e-6))
+}
+
+/// The norm of x and a residual, with gain, and their sum; backward to all three.
+pub fn add_rms_norm(name: &str, params: &mut Params, device: &Device) -> Result<Work> {
+    let (rows, d) = (params.size("rows", 4096)?, params.size("d", 768)?);
+    let dtype = dtype(params)?;
+    let matrix = || normal(&[rows, d], dtype, device);
+    let mut inputs = vec![matrix()?, matrix()?, normal(&[d], dtype, device)?];
+    let element = (rows * d * dtype.size()) as f64;
+    let tolerance = check::tolerance(dtype);
+    if !name.ends_with("_bwd") {
+        let work = function(name, inputs, tolerance, |x| {
+            let (y, sum) = x[0].add_rms_norm(&x[1], Some(&x[2]), 1e-5)?;
+            Ok(vec![y, sum])
+        });
+        return Ok(Work { bytes: Some(4.0 * element), ..work });
+    }
+    inputs.push(matrix()?);
+    let work = function(name, inputs, tolerance, |x| {
+        let [input, residual, gain] = [0, 1, 2].map(|i: usize| x[i].requires_grad());
+        let (y, _) = input.add_rms_norm(&residual, Some(&gain), 1e-5)?;
+        with_gradients(&y, &x[3], &[&input, &residual, &gain])
+    });
+    // Forward: x and the residual in, y and the sum out; backward: the sum and dy in, dx out.
+    Ok(Work { bytes: Some(7.0 * element), ..work })
+}
+
 /// Logits `[rows, vocab]` against class numbers, mean loss.
 pub fn cross_entropy(name: &str, params: &mut Params, device: &Device) -> Result<Work> {
     let (rows, vocab) = (params.size("rows", 1024)?, params.size("vocab", 8192)?);

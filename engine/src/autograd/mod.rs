@@ -86,8 +86,9 @@ thread_local! {
     static BACKWARD: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread is on its way back through a graph.
-pub(crate) fn is_backward() -> bool {
+/// Whether this thread is on its way back through a graph. What a checkpoint runs then has run before: a function with state
+/// must not move it again.
+pub fn is_backward() -> bool {
     BACKWARD.get()
 }
 

@@ -139,12 +139,7 @@ impl Call {
         }
         params.push((plan.scale as f32).to_bits());
         params.push((plan.softcap.unwrap_or(1.0) as f32).to_bits());
-        let dropout = plan.dropout.map_or([0; 6], |dropout| {
-            let (seed, draws) = (dropout.state.seed, dropout.state.draws);
-            let (scale, [seed_high, draws_high]) = (dropout.scale as f32, [seed, draws].map(|x| (x >> 32) as u32));
-            [seed as u32, seed_high, draws as u32, draws_high, dropout.threshold, scale.to_bits()]
-        });
-        params.extend(dropout);
+        params.extend(plan.dropout.map_or([0; 6], |dropout| dropout.words()));
         let mut words = [0; 32];
         words.iter_mut().zip(&params).for_each(|(word, &param)| *word = param);
         let (d4, dv4) = (query.shape()[3] / 4, value.shape()[3] / 4);

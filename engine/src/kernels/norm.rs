@@ -6,7 +6,8 @@ use super::rows::{Rows, spread, tail, uninit};
 use super::{flag, gpu_of, size};
 use crate::device::gpu::{Bind, Launch};
 use crate::layout::Dims;
-use crate::ops::norm::{Inputs, Outputs, Rows as Plan};
+use crate::ops::norm::{Gradients, Inputs, NormKind, Outputs, Plan};
+use crate::ops::random::Dropout;
 use crate::{DType, Result, Tensor};
 
 /// A parameter from a multiple of four elements on, and its offset in fours.
@@ -16,20 +17,36 @@ fn parameter(op: &'static str, parameter: Option<&Tensor>) -> Result<(Option<Ten
     Ok((parameter, size(op, offset)?))
 }
 
+/// What the kernels are told of the statistics: override constants of all, and the parameters that forward and backward end with.
+fn statistics(op: &'static str, plan: Plan, dropout: Option<Dropout>) -> Result<([(&'static str, f64); 6], Vec<u32>)> {
+    let constants = [
+        tail(plan.cols),
+        ("CENTRE", flag(plan.centres())),
+        ("SCALE", flag(plan.scales())),
+        ("CLOSED", flag(plan.kind == NormKind::Crms)),
+        ("SQUARES", flag(plan.power() == 2.0)),
+        ("PART", flag(plan.is_partial())),
+    ];
+    let mut params = vec![size(op, plan.counted.first)?];
+    params.extend([plan.counted.rest, plan.count(), plan.divisor(), plan.power()].map(|n| (n as f32).to_bits()));
+    params.extend(dropout.map_or([0; 6], |dropout| dropout.words()));
+    Ok((constants, params))
+}
+
 /// Of `x [rows, cols]`.
 pub(crate) fn forward(op: &'static str, inputs: &Inputs, plan: Plan) -> Result<Outputs> {
     let x = &inputs.x;
     let gpu = gpu_of(op, x)?;
-    let Plan { rows, cols, eps, rms, .. } = plan;
+    let Plan { rows, cols, eps, .. } = plan;
     let y = uninit(op, x.dims(), 1, x)?;
-    let stats = Tensor::gpu_uninit(op, Dims::new(op, &[rows, 2])?, DType::F32, x.device())?;
+    let stats = Tensor::gpu_uninit(op, Dims::new(op, &[rows, 4])?, DType::F32, x.device())?;
     let sum = inputs.residual.as_ref().map(|_| uninit(op, x.dims(), 1, x)).transpose()?;
     let x = Rows::of(op, x, cols)?;
     let residual = inputs.residual.as_ref().map(|r| Rows::of(op, r, cols)).transpose()?;
     let (gain, gain_offset) = parameter(op, inputs.gain.as_ref())?;
     let (bias, bias_offset) = parameter(op, inputs.bias.as_ref())?;
     let (residual_offset, residual_stride) = residual.as_ref().map_or((0, 0), |r| (r.offset, r.stride));
-    let params = [
+    let mut params = vec![
         size(op, rows)?,
         size(op, cols)?,
         x.offset,
@@ -39,19 +56,22 @@ pub(crate) fn forward(op: &'static str, inputs: &Inputs, plan: Plan) -> Result<O
         gain_offset,
         bias_offset,
         (eps as f32).to_bits(),
+        (eps.powf(1.0 / plan.power()) as f32).to_bits(),
     ];
+    let (statistics, rest) = statistics(op, plan, inputs.dropout)?;
+    params.extend(rest);
     let ([workgroup, lanes], groups) = spread(gpu, rows, cols);
     let dtype = x.tensor.dtype();
     let mut elems = vec![("x", dtype), ("gain", dtype), ("bias", dtype), ("y", dtype)];
     let mut constants = vec![
         workgroup,
         lanes,
-        tail(cols),
-        ("RMS", flag(rms)),
+        ("SAFE", flag(plan.safe)),
         ("HAS_GAIN", flag(gain.is_some())),
         ("HAS_BIAS", flag(bias.is_some())),
         ("X_ALIGNED", x.aligned()),
     ];
+    constants.extend(statistics);
     let mut bind = vec![
         Bind::Read(x.tensor.gpu_buffer(op)?),
         // Something must be bound for a parameter that is absent; it is not read.
@@ -65,7 +85,7 @@ pub(crate) fn forward(op: &'static str, inputs: &Inputs, plan: Plan) -> Result<O
             elems.extend([("residual", dtype), ("sum", dtype)]);
             constants.push(("RESIDUAL_ALIGNED", residual.aligned()));
             bind.extend([Bind::Read(residual.tensor.gpu_buffer(op)?), Bind::Write(sum.gpu_buffer(op)?)]);
-            "norm/add_forward"
+            if inputs.dropout.is_some() { "norm/drop_add_forward" } else { "norm/add_forward" }
         }
         _ => "norm/forward",
     };
@@ -74,24 +94,21 @@ pub(crate) fn forward(op: &'static str, inputs: &Inputs, plan: Plan) -> Result<O
     Ok(Outputs { y, stats, sum })
 }
 
-/// The gradient of `x [rows, cols]`, to which `extra` is added.
+/// The gradient of `x [rows, cols]`, to which `extra` is added; and after it, if there is dropout, the same through it.
 pub(crate) fn backward(
     op: &'static str,
-    x: &Tensor,
-    gain: Option<&Tensor>,
-    dy: &Tensor,
-    extra: Option<&Tensor>,
-    stats: &Tensor,
+    problem: &Gradients,
     plan: Plan,
-) -> Result<Tensor> {
-    let gpu = gpu_of(op, x)?;
-    let Plan { rows, cols, rms, .. } = plan;
-    let dx = uninit(op, x.dims(), 1, x)?;
-    let (x, dy) = (&Rows::of(op, x, cols)?, &Rows::of(op, dy, cols)?);
-    let (gain, gain_offset) = parameter(op, gain)?;
-    let extra = extra.map(|extra| Rows::of(op, extra, cols)).transpose()?;
+    dropout: Option<Dropout>,
+) -> Result<Vec<Tensor>> {
+    let gpu = gpu_of(op, &problem.x)?;
+    let Plan { rows, cols, .. } = plan;
+    let mut made = vec![uninit(op, problem.x.dims(), 1, &problem.x)?];
+    let (x, dy) = (&Rows::of(op, &problem.x, cols)?, &Rows::of(op, &problem.dy, cols)?);
+    let (gain, gain_offset) = parameter(op, problem.gain.as_ref())?;
+    let extra = problem.extra.as_ref().map(|extra| Rows::of(op, extra, cols)).transpose()?;
     let (has_extra, extra) = (extra.is_some(), extra.as_ref().unwrap_or(dy));
-    let params = [
+    let mut params = vec![
         size(op, rows)?,
         size(op, cols)?,
         x.offset,
@@ -102,34 +119,40 @@ pub(crate) fn backward(
         extra.stride,
         gain_offset,
     ];
+    let (statistics, rest) = statistics(op, plan, dropout)?;
+    params.extend(rest);
     let ([workgroup, lanes], groups) = spread(gpu, rows, cols);
     let dtype = x.tensor.dtype();
-    gpu.run(Launch {
-        kernel: "norm/backward",
-        elems: &[("x", dtype), ("gain", dtype), ("dy", dtype), ("extra", dtype), ("dx", dtype)],
-        constants: &[
-            workgroup,
-            lanes,
-            tail(cols),
-            ("RMS", flag(rms)),
-            ("HAS_GAIN", flag(gain.is_some())),
-            ("HAS_EXTRA", flag(has_extra)),
-            ("X_ALIGNED", x.aligned()),
-            ("DY_ALIGNED", dy.aligned()),
-            ("EXTRA_ALIGNED", extra.aligned()),
-        ],
-        bind: &[
-            Bind::Read(x.tensor.gpu_buffer(op)?),
-            Bind::Read(gain.as_ref().unwrap_or(&x.tensor).gpu_buffer(op)?),
-            Bind::Read(dy.tensor.gpu_buffer(op)?),
-            Bind::Read(extra.tensor.gpu_buffer(op)?),
-            Bind::Read(stats.gpu_buffer(op)?),
-            Bind::Write(dx.gpu_buffer(op)?),
-        ],
-        params: bytemuck::cast_slice(&params),
-        groups,
-    })?;
-    Ok(dx)
+    let mut elems = vec![("x", dtype), ("gain", dtype), ("dy", dtype), ("extra", dtype), ("dx", dtype)];
+    let mut constants = vec![
+        workgroup,
+        lanes,
+        ("HAS_GAIN", flag(gain.is_some())),
+        ("HAS_EXTRA", flag(has_extra)),
+        ("X_ALIGNED", x.aligned()),
+        ("DY_ALIGNED", dy.aligned()),
+        ("EXTRA_ALIGNED", extra.aligned()),
+    ];
+    constants.extend(statistics);
+    let mut kernel = "norm/backward";
+    if dropout.is_some() {
+        kernel = "norm/drop_backward";
+        elems.push(("through", dtype));
+        made.push(uninit(op, made[0].dims(), 1, &made[0])?);
+    }
+    let mut bind = vec![
+        Bind::Read(x.tensor.gpu_buffer(op)?),
+        Bind::Read(gain.as_ref().unwrap_or(&x.tensor).gpu_buffer(op)?),
+        Bind::Read(dy.tensor.gpu_buffer(op)?),
+        Bind::Read(extra.tensor.gpu_buffer(op)?),
+        Bind::Read(problem.stats.gpu_buffer(op)?),
+    ];
+    for dx in &made {
+        bind.push(Bind::Write(dx.gpu_buffer(op)?));
+    }
+    let params = bytemuck::cast_slice(&params);
+    gpu.run(Launch { kernel, elems: &elems, constants: &constants, bind: &bind, params, groups })?;
+    Ok(made)
 }
 
 /// The gradients of gain and bias, a view of `[2, cols]` in f32: parts of the rows first, then the sum of the parts.

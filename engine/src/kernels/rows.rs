@@ -67,9 +67,11 @@ pub(super) fn tail(cols: usize) -> (&'static str, f64) {
 /// fours each. Software drivers run the lanes of a workgroup one after the other and pay for every barrier: there a
 /// lane takes a whole row, if there are enough rows to keep the cores busy.
 pub(super) fn spread(gpu: &Gpu, rows: usize, cols: usize) -> ([(&'static str, f64); 2], u64) {
+    // Mesa's driver ends the loops of an invocation after 65,535 turns, those of all its passes together.
+    let least = cols.div_ceil(1 << 15).next_power_of_two().min(256);
     let (workgroup, lanes) = match (gpu.caps().software, rows) {
-        (true, 0..32) => (8, 8),
-        (true, _) => (8, 1),
+        (true, 0..32) => (least.max(8), least.max(8)),
+        (true, _) => (least.max(8), least),
         (false, _) => (256, cols.div_ceil(16).next_power_of_two().min(256)),
     };
     ([("WORKGROUP", workgroup as f64), ("LANES", lanes as f64)], rows.div_ceil(workgroup / lanes) as u64)

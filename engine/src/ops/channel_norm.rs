@@ -1,6 +1,6 @@
 //! Norms of channels: group, instance and batch norm on the fused norm of rows, and weights by length and direction.
 
-use crate::ops::norm::norm;
+use crate::ops::norm::{NormKind, NormOptions, norm};
 use crate::{Error, Result, Tensor};
 
 /// Batch, channels, and the elements of a channel; checks the parameters.
@@ -52,7 +52,7 @@ pub(crate) fn group_norm(
     }
     let groups = groups.max(1) as isize;
     let rows = x.reshape(&[n * groups, channels / groups * rest])?;
-    let y = norm(op, &rows, None, None, 1, eps, false)?.reshape(&[n, channels, rest])?;
+    let y = norm(op, &rows, &NormOptions::new(NormKind::Layer, eps))?.reshape(&[n, channels, rest])?;
     affine(&y, weight, bias)?.reshape(&shape_of(x))
 }
 
@@ -64,7 +64,7 @@ pub(crate) fn batch_norm(x: &Tensor, weight: Option<&Tensor>, bias: Option<&Tens
         return Err(Error::shape(op, format!("shape {:?} has one element for each channel, expected more", x.shape())));
     }
     let rows = x.reshape(&[n, channels, rest])?.transpose(0, 1)?.reshape(&[channels, n * rest])?;
-    let y = norm(op, &rows, None, None, 1, eps, false)?.reshape(&[channels, n, rest])?.transpose(0, 1)?;
+    let y = norm(op, &rows, &NormOptions::new(NormKind::Layer, eps))?.reshape(&[channels, n, rest])?.transpose(0, 1)?;
     affine(&y, weight, bias)?.reshape(&shape_of(x))
 }
 

@@ -139,29 +139,53 @@ pub(crate) fn categorical(logits: &Tensor) -> Result<Tensor> {
     logits.add(&noise)?.argmax(-1, false)
 }
 
+/// Dropout: an element, counted in row-major order, falls if its word of the draw is below the threshold; the others are scaled up.
+/// The mask is not stored but drawn again.
+#[derive(Clone, Copy)]
+pub(crate) struct Dropout {
+    pub state: RngState,
+    pub threshold: u32,
+    pub scale: f64,
+}
+
+impl Dropout {
+    /// Draws the mask; None where there is nothing to draw: `p` is 0 or 1.
+    pub fn draw(op: &'static str, p: f64, device: &Device) -> Result<Option<Self>> {
+        let threshold = u32::try_from(threshold(op, p)?).unwrap_or(u32::MAX);
+        if p == 0.0 || p == 1.0 {
+            return Ok(None);
+        }
+        Ok(Some(Dropout { state: device.next_draw(), threshold, scale: 1.0 / (1.0 - p) }))
+    }
+
+    /// Of a detached tensor.
+    pub fn apply(&self, op: &'static str, x: &Tensor) -> Result<Tensor> {
+        let x = x.detach().contiguous()?;
+        let noise = Noise::new(self.state);
+        let threshold = u64::from(self.threshold);
+        match x.device().kind() {
+            Kind::Cpu(_) => cpu::dropout(op, &x, threshold, self.scale, &noise),
+            Kind::Gpu(_) => kernels::dropout(op, &x, threshold, self.scale, &noise),
+        }
+    }
+
+    /// As kernels take it: seed and draw, lower words first, threshold, and the scale's bits.
+    pub fn words(&self) -> [u32; 6] {
+        let (seed, draws) = (self.state.seed, self.state.draws);
+        let [seed_high, draws_high] = [seed, draws].map(|x| (x >> 32) as u32);
+        [seed as u32, seed_high, draws as u32, draws_high, self.threshold, (self.scale as f32).to_bits()]
+    }
+}
+
 pub(crate) fn dropout(x: &Tensor, p: f64) -> Result<Tensor> {
     let op = "dropout";
     x.expect_float(op)?;
-    let threshold = threshold(op, p)?;
-    if p == 0.0 {
-        return Ok(x.clone());
-    }
-    if threshold > u64::from(u32::MAX) {
-        let zeros = x.zeros_like()?;
-        return Ok(record(op, zeros, &[x], |dy, _| Ok(vec![Some(dy.zeros_like()?)])));
-    }
-    let scale = 1.0 / (1.0 - p);
-    let state = x.device().next_draw();
-    let out = masked(op, x, threshold, scale, state)?;
-    // The mask is drawn again from its counter.
-    Ok(record(op, out, &[x], move |dy, _| Ok(vec![Some(masked(op, dy, threshold, scale, state)?)])))
-}
-
-fn masked(op: &'static str, x: &Tensor, threshold: u64, scale: f64, state: RngState) -> Result<Tensor> {
-    let x = x.detach().contiguous()?;
-    let noise = Noise::new(state);
-    match x.device().kind() {
-        Kind::Cpu(_) => cpu::dropout(op, &x, threshold, scale, &noise),
-        Kind::Gpu(_) => kernels::dropout(op, &x, threshold, scale, &noise),
-    }
+    let Some(dropout) = Dropout::draw(op, p, x.device())? else {
+        if p == 0.0 {
+            return Ok(x.clone());
+        }
+        return Ok(record(op, x.zeros_like()?, &[x], |dy, _| Ok(vec![Some(dy.zeros_like()?)])));
+    };
+    let out = dropout.apply(op, x)?;
+    Ok(record(op, out, &[x], move |dy, _| Ok(vec![Some(dropout.apply(op, dy)?)])))
 }

@@ -7,7 +7,7 @@ use super::lab::usual;
 use super::{Report, System, Wanted};
 use crate::Result;
 use crate::lm::Lm;
-use crate::norm::{NormConfig, NormKind};
+use crate::norm::NormConfig;
 use crate::placement::Placement;
 
 /// The entry in the registry.
@@ -28,7 +28,7 @@ fn check(device: &Device, seed: u64) -> Result<Report> {
         rows.train(&lm, &usual(300, 3e-3))?;
         rows.measure(&lm)
     };
-    let simple = learned(NormConfig { kind: NormKind::SimpleRms, eps: 1e-6 })?;
+    let simple = learned(NormConfig::simple_rms(1e-6))?;
     let layer = learned(NormConfig::layer(1e-5))?;
     Ok(Report {
         property: format!("loss over that with layer norms ({simple:.3} and {layer:.3} nats)"),

@@ -1,10 +1,21 @@
-//! Layer norm and root-mean-square norm.
+//! Layer norm and root-mean-square norm; other kinds, sums and extremes in modules of their own.
+
+mod extremes;
+mod kinds;
+mod stateful;
+mod sums;
+mod weights;
 
 use proptest::prelude::*;
-use wgrad::{DType, Device, Result, Tensor, reference};
+use wgrad::{Counted, DType, Device, NormKind, NormOptions, Result, Tensor, reference};
 use wgrad_tests::{
     Input, View, assert_close, each_device, expect_error, gradcheck, same_on_devices, same_on_devices_within, strategy,
 };
+
+/// A kind with gain and bias.
+fn affine(kind: NormKind, gain: Option<&Tensor>, bias: Option<&Tensor>) -> NormOptions {
+    NormOptions { gain: gain.cloned(), bias: bias.cloned(), ..NormOptions::new(kind, EPS) }
+}
 
 /// x behind a view, gain, bias. Not behind an expanded view: of equal elements a norm leaves but rounding, many times magnified.
 fn inputs(rows: usize, cols: usize, seed: u64) -> [Input; 3] {
@@ -25,27 +36,27 @@ const NORMS: [(&str, Norm, Norm); 5] = [
     (
         "layer_norm",
         |x| x[0].layer_norm(Some(&x[1]), Some(&x[2]), EPS),
-        |x| reference::norm(&x[0], Some(&x[1]), Some(&x[2]), EPS, false),
+        |x| reference::norm(&x[0], &affine(NormKind::Layer, Some(&x[1]), Some(&x[2]))),
     ),
     (
         "layer_norm without gain",
         |x| x[0].layer_norm(None, Some(&x[2]), EPS)?.add(&x[1]),
-        |x| reference::norm(&x[0], None, Some(&x[2]), EPS, false)?.add(&x[1]),
+        |x| reference::norm(&x[0], &affine(NormKind::Layer, None, Some(&x[2])))?.add(&x[1]),
     ),
     (
         "layer_norm without bias",
         |x| x[0].layer_norm(Some(&x[1]), None, EPS)?.add(&x[2]),
-        |x| reference::norm(&x[0], Some(&x[1]), None, EPS, false)?.add(&x[2]),
+        |x| reference::norm(&x[0], &affine(NormKind::Layer, Some(&x[1]), None))?.add(&x[2]),
     ),
     (
         "rms_norm",
         |x| x[0].rms_norm(Some(&x[1]), EPS)?.add(&x[2]),
-        |x| reference::norm(&x[0], Some(&x[1]), None, EPS, true)?.add(&x[2]),
+        |x| reference::norm(&x[0], &affine(NormKind::Rms, Some(&x[1]), None))?.add(&x[2]),
     ),
     (
         "plain rms_norm",
         |x| x[0].rms_norm(None, EPS)?.mul(&x[1])?.add(&x[2]),
-        |x| reference::norm(&x[0], None, None, EPS, true)?.mul(&x[1])?.add(&x[2]),
+        |x| reference::norm(&x[0], &affine(NormKind::Rms, None, None))?.mul(&x[1])?.add(&x[2]),
     ),
 ];
 
@@ -77,68 +88,6 @@ proptest! {
             });
         }
     }
-}
-
-/// A product of both outputs, so that the gradients of both meet.
-const SUMS: [(&str, Norm, Norm); 2] = [
-    (
-        "add_layer_norm",
-        |x| x[0].add_layer_norm(&x[3], Some(&x[1]), Some(&x[2]), EPS).and_then(|(y, sum)| y.add(&sum.mul_scalar(0.5)?)),
-        |x| {
-            let sum = x[0].add(&x[3])?;
-            reference::norm(&sum, Some(&x[1]), Some(&x[2]), EPS, false)?.add(&sum.mul_scalar(0.5)?)
-        },
-    ),
-    (
-        "add_rms_norm",
-        |x| x[0].add_rms_norm(&x[3], Some(&x[1]), EPS).and_then(|(y, sum)| y.mul(&sum)?.add(&x[2])),
-        |x| {
-            let sum = x[0].add(&x[3])?;
-            reference::norm(&sum, Some(&x[1]), None, EPS, true)?.mul(&sum)?.add(&x[2])
-        },
-    ),
-];
-
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(6) })]
-
-    #[test]
-    fn of_a_sum(rows in 1..40usize, cols in strategy::size(), seed in any::<u64>()) {
-        let [x, gain, bias] = inputs(rows, cols, seed);
-        let residual = strategy::view_of(&[rows, cols], &|shape, seed| Input::normal(shape, seed), seed ^ 3);
-        let inputs = [x, gain, bias, residual];
-        for (name, fused, composed) in SUMS {
-            gradcheck(name, &inputs, fused);
-            same_on_devices_within(if cols < 4 { 50.0 } else { 4.0 }, name, &inputs, fused);
-            each_device(|device| {
-                let x: Vec<Tensor> = inputs.iter().map(|i| i.stored(device, DType::F32).unwrap()).collect();
-                let x: Vec<Tensor> = inputs.iter().zip(&x).map(|(i, x)| i.operand(x).unwrap()).collect();
-                let (a, b) = (fused(&x).unwrap().to_f64_vec().unwrap(), composed(&x).unwrap().to_f64_vec().unwrap());
-                let largest = b.iter().fold(1.0, |m: f64, v| m.max(v.abs()));
-                assert_close(name, &a, &b, 1e-5 * largest, 1e-5);
-            });
-        }
-    }
-}
-
-/// Each output alone, and none of a gradient that nobody wants.
-#[test]
-fn one_output_of_a_sum() {
-    let inputs = [Input::normal(&[5, 6], 1), Input::normal(&[5, 6], 2), Input::uniform(0.5, 1.5, &[6], 3)];
-    let both = |x: &[Tensor]| x[0].add_layer_norm(&x[1], Some(&x[2]), None, EPS);
-    gradcheck("norm of a sum", &inputs, |x| Ok(both(x)?.0));
-    same_on_devices("norm of a sum", &inputs, |x| Ok(both(x)?.0));
-    each_device(|device| {
-        let x = Tensor::ones(&[2, 3], DType::F32, device).unwrap().requires_grad();
-        let (y, sum) = x.add_layer_norm(&x, None, None, EPS).unwrap();
-        let gradients = sum.sum_all().unwrap().backward().unwrap();
-        assert_eq!(gradients.get(&x).unwrap().to_vec::<f32>().unwrap(), [2.0; 6]);
-        assert!(y.is_tracked());
-        let empty = Tensor::zeros(&[0, 3], DType::F32, device).unwrap();
-        assert_eq!(empty.add_rms_norm(&empty, None, EPS).unwrap().1.shape(), &[0, 3]);
-        let wrong = Tensor::zeros(&[3], DType::F32, device).unwrap();
-        expect_error(x.add_rms_norm(&wrong, None, EPS), &["add_rms_norm", "residual", "[3]", "[2, 3]"]);
-    });
 }
 
 #[test]
@@ -181,4 +130,22 @@ fn bad_input() {
     expect_error(x.rms_norm(None, -1.0), &["rms_norm", "-1"]);
     expect_error(x.layer_norm_over(3, 1e-5), &["layer_norm", "3", "[2, 3]"]);
     expect_error(zeros(&[3], DType::I32).layer_norm(None, None, 1e-5), &["layer_norm", "i32"]);
+    expect_error(x.l2_norm(2, 1e-5), &["l2_norm", "2"]);
+    expect_error(zeros(&[], DType::F32).l2_norm(0, 1e-5), &["l2_norm"]);
+    let plain = |kind| NormOptions::new(kind, 1e-5);
+    for p in [0.5, f64::NAN, f64::INFINITY] {
+        expect_error(x.row_norm(&plain(NormKind::Lp(p))), &["row_norm", &p.to_string(), "from 1 on"]);
+    }
+    let gain = Some(zeros(&[3], DType::F32));
+    expect_error(x.row_norm(&NormOptions { gain, ..plain(NormKind::Crms) }), &["row_norm", "Crms", "gain"]);
+    for (first, rest) in [(4, 0.0), (0, 0.0), (1, -0.5), (1, 1.5), (1, f64::NAN)] {
+        let counted = Some(Counted { first, rest });
+        let given = x.row_norm(&NormOptions { counted, ..plain(NormKind::Layer) });
+        expect_error(given, &["row_norm", &format!("{first} elements of 3"), &rest.to_string()]);
+        let closed = x.row_norm(&NormOptions { counted, ..plain(NormKind::Crms) });
+        expect_error(closed, &["row_norm", "Crms", "counts all"]);
+    }
+    for p in [-0.1, 1.1, f64::NAN] {
+        expect_error(x.add_row_norm(&x, p, &plain(NormKind::Rms)), &["add_row_norm", "probability", &p.to_string()]);
+    }
 }

@@ -5,7 +5,7 @@ use wgrad::{DType, Device, Tensor};
 use wgrad_tests::{assert_close, assert_equal, each_device, expect_error, fresh_gpu, gpu};
 
 /// Tests share the CPU device and its generator, so each draw states where it starts.
-fn at<T>(device: &Device, seed: u64, draw: impl FnOnce() -> T) -> T {
+pub(crate) fn at<T>(device: &Device, seed: u64, draw: impl FnOnce() -> T) -> T {
     use std::sync::{Mutex, PoisonError};
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);

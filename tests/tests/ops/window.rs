@@ -4,7 +4,9 @@ use std::sync::OnceLock;
 
 use wgrad::nn::Param;
 use wgrad::optim::{Adam, Group, Optimizer, Rule};
-use wgrad::{Activation, CrossEntropy, DType, Device, Epilogue, Error, PadMode, Reduction, Result, Tensor};
+use wgrad::{
+    Activation, CrossEntropy, DType, Device, Epilogue, Error, NormKind, NormOptions, PadMode, Reduction, Result, Tensor,
+};
 use wgrad_tests::{Random, gpu_with_bindings_of};
 
 /// Bytes of a binding; the tensors below take several of it.
@@ -121,6 +123,19 @@ fn reductions_norms_and_softmax() {
     agrees("rms norm", 1e-3, |device| {
         with_gradients(&[matrix(device, DType::F32, 1)?, vector(device, DType::F32, COLS, 2)?], |x| {
             x[0].rms_norm(Some(&x[1]), 1e-5)
+        })
+    });
+}
+
+/// Words of dropout are counted through all rows, whichever of them a kernel sees.
+#[test]
+fn norm_of_a_sum_after_dropout() {
+    agrees("norm of a sum after dropout", 1e-3, |device| {
+        let inputs = [matrix(device, DType::F32, 1)?, matrix(device, DType::F32, 2)?];
+        with_gradients(&inputs, |x| {
+            let options = NormOptions::new(NormKind::Layer, 1e-5);
+            let (y, sum) = crate::random::at(device, 4, || x[0].add_row_norm(&x[1], 0.2, &options))?;
+            y.mul(&sum)
         })
     });
 }

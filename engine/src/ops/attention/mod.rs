@@ -6,10 +6,11 @@ pub mod reference;
 
 use crate::autograd::record;
 use crate::cpu::attention as cpu;
-use crate::device::{Kind, RngState};
+use crate::device::Kind;
 use crate::kernels::attention as kernels;
 use crate::layout::Dims;
 use crate::mask::{Mask, Pairs};
+use crate::ops::random::Dropout;
 use crate::ops::rows::{narrowed, wide};
 use crate::snippet::{ScoreModifier, VisibleCode};
 use crate::sparse::{BlockLayout, SparseIndex};
@@ -22,15 +23,6 @@ pub use options::{AttentionOptions, Disentangled, Rotary};
 /// The logarithm of the sum of a query that sees nothing: a number that no real one comes near, yet finite.
 pub(crate) const NOTHING: f64 = -1e30;
 
-/// Dropout of attention weights: weight `e`, in row-major order of [batch, heads, queries, keys], falls if word `e` of the draw is
-/// below the threshold; the others are scaled up.
-#[derive(Clone, Copy)]
-pub(crate) struct Dropout {
-    pub state: RngState,
-    pub threshold: u32,
-    pub scale: f64,
-}
-
 /// Sizes and numbers of one attention.
 #[derive(Clone, Copy)]
 pub(crate) struct Plan {
@@ -40,6 +32,7 @@ pub(crate) struct Plan {
     pub value_dim: usize,
     pub scale: f64,
     pub softcap: Option<f64>,
+    /// Of the weights, in row-major order of [batch, heads, queries, keys].
     pub dropout: Option<Dropout>,
     /// Of the lists of blocks, if there are any.
     pub blocks: Option<BlockLayout>,
@@ -172,11 +165,7 @@ fn attend(
     if empty || options.dropout >= 1.0 {
         return reference::attention(query, key, value, options);
     }
-    if options.dropout > 0.0 {
-        let threshold = (options.dropout * 2f64.powi(32)).round() as u32;
-        let state = query.device().next_draw();
-        plan.dropout = Some(Dropout { state, threshold, scale: 1.0 / (1.0 - options.dropout) });
-    }
+    plan.dropout = Dropout::draw(op, options.dropout, query.device())?;
     let expand = |x: &Option<Tensor>, shape: &[usize]| x.as_ref().map(|x| x.detach().expand(shape)).transpose();
     let operands = Operands {
         query: query.detach(),

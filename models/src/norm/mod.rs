@@ -1,7 +1,21 @@
-//! The norms of blocks, with the options of their checkpoints.
+//! The norms of blocks, with the options of their checkpoints; norms with state and a backward of their own; and matrices that are
+//! normalised themselves.
 
-use wgrad::Tensor;
+mod alpha;
+mod online;
+mod power;
+mod state;
+mod unified;
+mod weight;
+
+pub use alpha::AlphaBatchNorm;
+pub use online::{Compensation, OnlineNorm, OnlineNormConfig};
+pub use power::{PowerNorm, PowerNormConfig};
+pub use unified::{UnifiedNorm, UnifiedNormConfig};
+pub use weight::{NormedLinear, WeightView};
+
 use wgrad::nn::{Build, Init, Module, Param, Visitor};
+use wgrad::{NormOptions, Tensor};
 
 use crate::Result;
 
@@ -20,13 +34,8 @@ pub enum NormKind {
         /// What the stored gain lacks: 1 in Gemma, else 0.
         shift: f64,
     },
-    /// `x / sqrt(mean(x^2) + eps)` (Qin et al., Scaling TransNormer to 175 Billion Parameters, 2023).
-    SimpleRms,
-    /// RMS norm of vectors whose mean is zero, without their last element, which is the negative sum of the others (Jiang et al.,
-    /// Pre-RMSNorm and Pre-CRMSNorm Transformers, 2023).
-    CompressedRms,
-    /// `x / sqrt(sum(x^2) + eps)`: vectors of length one.
-    L2,
+    /// Any kind of the engine, without gain and bias: SimpleRMSNorm, compressed RMSNorm, L2 normalisation.
+    Plain(wgrad::NormKind),
 }
 
 /// A norm of the last dimension.
@@ -49,9 +58,14 @@ impl NormConfig {
         NormConfig { kind: NormKind::Rms { shift: 0.0 }, eps }
     }
 
+    /// Norm of the mean square without a gain (Qin et al., Scaling TransNormer to 175 Billion Parameters, 2023).
+    pub fn simple_rms(eps: f64) -> Self {
+        NormConfig { kind: NormKind::Plain(wgrad::NormKind::Rms), eps }
+    }
+
     /// Vectors of length one.
     pub fn l2() -> Self {
-        NormConfig { kind: NormKind::L2, eps: 1e-12 }
+        NormConfig { kind: NormKind::Plain(wgrad::NormKind::Unit(2.0)), eps: 1e-6 }
     }
 }
 
@@ -71,19 +85,25 @@ impl Norm {
         let (gain, bias, ones) = match config.kind {
             NormKind::Layer { gain, bias } => (gain, gain && bias, Init::Ones),
             NormKind::Rms { shift } => (true, false, Init::Constant(1.0 - shift)),
-            NormKind::SimpleRms | NormKind::CompressedRms | NormKind::L2 => (false, false, Init::Ones),
+            NormKind::Plain(_) => (false, false, Init::Ones),
         };
         let weight = gain.then(|| build.param(&[width], ones)).transpose()?;
         let bias = bias.then(|| build.param(&[width], Init::Zeros)).transpose()?;
         Ok(Norm { config, weight, bias })
     }
 
-    fn gain(&self) -> Result<Option<Tensor>> {
-        let Some(weight) = self.weight.as_ref().map(Param::tensor) else { return Ok(None) };
-        Ok(Some(match self.config.kind {
-            NormKind::Rms { shift } if shift != 0.0 => weight.add_scalar(shift)?,
-            _ => weight,
-        }))
+    fn options(&self) -> Result<NormOptions> {
+        let weight = self.weight.as_ref().map(Param::tensor);
+        let (kind, gain) = match (self.config.kind, weight) {
+            (NormKind::Layer { .. }, gain) => (wgrad::NormKind::Layer, gain),
+            (NormKind::Rms { shift }, Some(gain)) if shift != 0.0 => {
+                (wgrad::NormKind::Rms, Some(gain.add_scalar(shift)?))
+            }
+            (NormKind::Rms { .. }, gain) => (wgrad::NormKind::Rms, gain),
+            (NormKind::Plain(kind), _) => (kind, None),
+        };
+        let bias = self.bias.as_ref().map(Param::tensor);
+        Ok(NormOptions { gain, bias, ..NormOptions::new(kind, self.config.eps) })
     }
 
     /// The norm of `x [.., width]`.
@@ -91,13 +111,7 @@ impl Norm {
     /// # Errors
     /// If shapes do not fit.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (gain, bias) = (self.gain()?, self.bias.as_ref().map(Param::tensor));
-        Ok(match self.config.kind {
-            NormKind::Layer { .. } => x.layer_norm(gain.as_ref(), bias.as_ref(), self.config.eps)?,
-            NormKind::Rms { .. } | NormKind::SimpleRms => x.rms_norm(gain.as_ref(), self.config.eps)?,
-            NormKind::CompressedRms => compressed_rms(x, self.config.eps)?,
-            NormKind::L2 => l2(x, self.config.eps)?,
-        })
+        Ok(x.row_norm(&self.options()?)?)
     }
 
     /// The norm of `x + residual`, in one pass.
@@ -105,24 +119,8 @@ impl Norm {
     /// # Errors
     /// If shapes do not fit.
     pub fn forward_add(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
-        let (gain, bias) = (self.gain()?, self.bias.as_ref().map(Param::tensor));
-        let (norm, _) = match self.config.kind {
-            NormKind::Layer { .. } => x.add_layer_norm(residual, gain.as_ref(), bias.as_ref(), self.config.eps)?,
-            NormKind::Rms { .. } | NormKind::SimpleRms => x.add_rms_norm(residual, gain.as_ref(), self.config.eps)?,
-            NormKind::CompressedRms | NormKind::L2 => return self.forward(&x.add(residual)?),
-        };
-        Ok(norm)
+        Ok(x.add_row_norm(residual, 0.0, &self.options()?)?.0)
     }
-}
-
-fn compressed_rms(x: &Tensor, eps: f64) -> Result<Tensor> {
-    let last = x.sum(&[-1], true)?.neg()?;
-    Ok(Tensor::concat(&[x, &last], -1)?.rms_norm(None, eps)?.narrow(-1, 0, x.size(-1)?)?)
-}
-
-fn l2(x: &Tensor, eps: f64) -> Result<Tensor> {
-    let width = x.size(-1)?.max(1) as f64;
-    Ok(x.rms_norm(None, eps / width)?.mul_scalar(width.sqrt().recip())?)
 }
 
 impl Module for Norm {
@@ -152,10 +150,10 @@ mod tests {
             alone.to_vec::<f64>().unwrap()
         };
         let near = |got: &[f64], want: &[f64]| got.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-9);
-        assert!(near(&run(NormKind::L2, &[3.0, 4.0]), &[0.6, 0.8]));
-        assert!(near(&run(NormKind::SimpleRms, &[1.0, 7.0]), &[0.2, 1.4]));
+        assert!(near(&run(NormConfig::l2().kind, &[3.0, 4.0]), &[0.6, 0.8]));
+        assert!(near(&run(NormConfig::simple_rms(0.0).kind, &[1.0, 7.0]), &[0.2, 1.4]));
         // Of a vector of mean zero without its last element the same as of the whole.
-        let whole = run(NormKind::SimpleRms, &[1.0, 2.0, -5.0, 2.0]);
-        assert!(near(&run(NormKind::CompressedRms, &[1.0, 2.0, -5.0]), &whole[..3]));
+        let whole = run(NormConfig::simple_rms(0.0).kind, &[1.0, 2.0, -5.0, 2.0]);
+        assert!(near(&run(NormKind::Plain(wgrad::NormKind::Crms), &[1.0, 2.0, -5.0]), &whole[..3]));
     }
 }
