@@ -153,8 +153,8 @@ mod tests {
             let (w, g) = (&matrices[n], &gradients[n]);
             // The first step of Adam is the sign of the gradient.
             let mut p: Vec<f64> = g.iter().map(|g| g / (g.abs() + 1e-8)).collect();
-            let spans: &[std::ops::Range<usize>] = [&[0..2, 2..4][..], &[0..4], &[]][n];
-            for span in spans {
+            let spans: &[(usize, usize)] = [&[(0, 2), (2, 4)][..], &[(0, 4)], &[]][n];
+            for span in spans.iter().map(|&(from, to)| from..to) {
                 let share = dot(&p[span.clone()], &w[span.clone()]) / dot(&w[span.clone()], &w[span.clone()]);
                 span.clone().for_each(|i| p[i] -= share * w[i]);
             }

@@ -23,7 +23,7 @@ const PROBES: u64 = 24;
 const SAVE_EVERY: u64 = 50;
 /// Held-out batches.
 const HELD_OUT: u64 = 16;
-/// Share of a run in which the learning rate rises: long, for Post-LN learns nothing without.
+/// Share of a run in which the learning rate rises: long, for the sake of Post-LN.
 const WARMUP: f64 = 0.4;
 /// nGPT wants larger steps than others, and no warm-up (section 2.6 of its paper).
 const SPHERE_LR: f64 = 5.0;
