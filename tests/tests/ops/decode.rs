@@ -188,7 +188,7 @@ proptest! {
 
 // Few: each compiles kernels of its own.
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3))]
+    #![proptest_config(ProptestConfig::with_cases(2))]
     #[test]
     fn decoding_is_attention_on_gpus(seed in any::<u64>()) {
         for device in [gpu(), portable_gpu()].into_iter().flatten() {

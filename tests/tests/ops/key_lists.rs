@@ -55,7 +55,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3))]
+    #![proptest_config(ProptestConfig::with_cases(2))]
     #[test]
     fn lists_are_dense_under_the_same_mask_on_gpus(seed in any::<u64>()) {
         for device in [gpu(), portable_gpu()].into_iter().flatten() {

@@ -87,7 +87,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4))]
+    #![proptest_config(ProptestConfig::with_cases(2))]
     #[test]
     fn sparse_is_dense_under_the_same_mask_on_gpus(seed in any::<u64>()) {
         for device in [gpu(), portable_gpu()].into_iter().flatten() {
