@@ -128,22 +128,25 @@ fn main(
         power += whole * whole / p.divisor;
         whole /= per_unit;
     }
+    // In units of the largest element. As one factor with per_unit it may be too small for a device that flushes denormals.
     var rstd = 1.0;
     if (SCALE) {
         var eps = p.eps;
         if (SAFE) { eps = raised(vec4<f32>(p.root * per_unit)).x; }
-        rstd = inverse_root(power + eps) * per_unit;
+        rstd = inverse_root(power + eps);
     }
 
     for (var k = lane; k < end; k += LANES) {
         var v = again4(row, k);
         if (CENTRE) { v = (v - mean) - rest; }
+        if (SCALE && SAFE) { v *= per_unit; }
         if (SCALE) { v *= rstd; }
         if (HAS_GAIN) { v *= load4_gain(p.gain_offset + k); }
         if (HAS_BIAS) { v += load4_bias(p.bias_offset + k); }
         store4_y(row * fours + k, v);
     }
     if (lane == 0u && row < p.rows) {
+        if (SCALE) { rstd *= per_unit; }
         stats[row] = vec4<f32>(mean, rest, rstd, whole * rstd);
     }
 }
