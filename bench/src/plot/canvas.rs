@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 /// Width of every picture.
-pub const WIDTH: f64 = 800.0;
+pub const WIDTH: f64 = 900.0;
 /// Where axes begin and end.
 pub const LEFT: f64 = 76.0;
 pub const RIGHT: f64 = WIDTH - 32.0;
