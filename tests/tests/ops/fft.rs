@@ -78,8 +78,9 @@ proptest! {
         let check = |f: fn(&[Tensor], FftNorm, usize) -> Result<Tensor>, name: &str| gradcheck(name, &parts, |x| f(x, norm, n));
         check(|x, norm, _| both(x[0].fft(&x[1], norm)?), "fft");
         check(|x, norm, _| both(x[0].ifft(&x[1], norm)?), "ifft");
-        check(|x, norm, n| both(x[0].rfft(n + 1, norm)?)?.add(&x[1].sum_all()?), "rfft, filled");
-        check(|x, norm, n| both(x[0].rfft(n.div_ceil(2), norm)?)?.add(&x[1].sum_all()?), "rfft, cut");
+        // A little of the other input in each element: much of it would drown the differences in its rounding.
+        check(|x, norm, n| both(x[0].rfft(n + 1, norm)?)?.add(&x[1].mean_all()?), "rfft, filled");
+        check(|x, norm, n| both(x[0].rfft(n.div_ceil(2), norm)?)?.add(&x[1].mean_all()?), "rfft, cut");
         check(|x, norm, n| x[0].irfft(&x[1], 2 * n, norm), "irfft");
         check(|x, norm, n| x[0].irfft(&x[1], n, norm), "irfft, cut");
     }
