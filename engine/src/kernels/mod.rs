@@ -49,7 +49,7 @@ fn spread(gpu: &Gpu, fours: u32) -> ([(&'static str, f64); 2], u64) {
 }
 
 /// A size as a kernel's parameter. No buffer of a device holds more than 2^31 elements, so that kernels may round up.
-fn size(op: &'static str, n: usize) -> Result<u32> {
+pub(crate) fn size(op: &'static str, n: usize) -> Result<u32> {
     u32::try_from(n)
         .ok()
         .filter(|&n| n <= 1 << 31)

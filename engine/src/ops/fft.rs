@@ -9,7 +9,7 @@ use std::f64::consts::TAU;
 
 use crate::autograd::{Flow, record_many};
 use crate::ops::view::reshape_to;
-use crate::{DType, Dims, Error, PadMode, Result, Tensor};
+use crate::{DType, Device, Dims, Error, PadMode, Result, Tensor};
 
 /// Lengths up to which one matrix makes a transform, and the largest divisor that is split off.
 const BASE: usize = 64;
@@ -61,6 +61,8 @@ fn table(values: Vec<f64>, shape: &[usize], like: &Tensor) -> Result<Tensor> {
 
 /// Complex numbers `[rows, columns]` as a pair of tables.
 fn tables(values: impl Iterator<Item = (f64, f64)>, shape: &[usize], like: &Tensor) -> Result<(Tensor, Tensor)> {
+    // Both, and both as they are uploaded.
+    Device::cpu().expect_room("fft", shape.iter().product::<usize>().saturating_mul(4), DType::F64)?;
     let (re, im): (Vec<f64>, Vec<f64>) = values.unzip();
     Ok((table(re, shape, like)?, table(im, shape, like)?))
 }

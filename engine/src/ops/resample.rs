@@ -8,7 +8,7 @@ use crate::kernels::resample as kernels;
 use crate::layout::{Dims, Layout};
 use crate::ops::conv::span;
 use crate::ops::view::reshape_to;
-use crate::{DType, Error, Result, Tensor};
+use crate::{DType, Device, Error, Result, Tensor};
 
 /// The windows of a pooling over `D` dimensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,8 +63,18 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Of rows of (column, weight).
-    fn new(op: &'static str, size: usize, rows: impl Iterator<Item = Vec<(usize, f64)>>) -> Result<Self> {
+    /// Of rows of (column, weight), which have so many entries at most. They and their transpose are made on the host.
+    fn new(
+        op: &'static str,
+        size: usize,
+        entries: usize,
+        rows: impl Iterator<Item = Vec<(usize, f64)>>,
+    ) -> Result<Self> {
+        if entries >= 1 << 31 || size >= 1 << 31 {
+            let message = format!("windows over {size} elements hold more than a kernel counts, 2^31");
+            return Err(Error::shape(op, message));
+        }
+        Device::cpu().expect_room(op, 4 * entries, DType::F64)?;
         let mut table = Table { size, starts: vec![0], sources: Vec::new(), weights: Vec::new() };
         for row in rows {
             for (source, weight) in row {
@@ -73,12 +83,7 @@ impl Table {
             }
             table.starts.push(table.sources.len() as u32);
         }
-        match table.sources.len() < 1 << 31 && size < 1 << 31 {
-            true => Ok(table),
-            false => {
-                Err(Error::shape(op, format!("windows over {size} elements hold more than a kernel counts, 2^31")))
-            }
-        }
+        Ok(table)
     }
 
     pub fn rows(&self) -> usize {
@@ -196,8 +201,9 @@ impl<const D: usize> Pool<D> {
         }
         let span = span(kernel, self.dilation[d]);
         let padded = size.saturating_add(2 * padding);
-        let Some(room) = padded.checked_sub(span) else {
-            let message = format!("a window that spans {span} elements for {padded} with their padding");
+        let Some(room) = padded.checked_sub(span).filter(|_| padded < 1 << 31) else {
+            let message =
+                format!("a window that spans {span} elements for {padded} with their padding, of at most 2^31");
             return Err(Error::shape(op, message));
         };
         let steps = if self.ceil_mode { room.div_ceil(stride) } else { room / stride };
@@ -213,10 +219,12 @@ pub(crate) fn max_pool<const D: usize>(op: &'static str, x: &Tensor, pool: &Pool
         let (size, padding) = (sizes[d], pool.padding[d]);
         let windows = pool.windows(op, d, size)?;
         let row = |(start, end): (usize, usize)| -> Vec<(usize, f64)> {
-            let inside = (start..end).step_by(pool.dilation[d]).filter_map(|i| i.checked_sub(padding));
-            inside.filter(|&i| i < size).map(|i| (i, 1.0)).collect()
+            let dilation = pool.dilation[d];
+            let first = start + padding.saturating_sub(start).div_ceil(dilation).saturating_mul(dilation);
+            (first..end.min(size + padding)).step_by(dilation).map(|i| (i - padding, 1.0)).collect()
         };
-        let table = Table::new(op, size, windows.into_iter().map(row))?;
+        let entries = windows.len().saturating_mul(pool.kernel[d].min(size));
+        let table = Table::new(op, size, entries, windows.into_iter().map(row))?;
         match table.starts.windows(2).any(|row| row[0] == row[1]) {
             true => Err(Error::argument(op, format!("a window lies in the padding of {padding} alone"))),
             false => Ok(table),
@@ -236,13 +244,15 @@ pub(crate) fn avg_pool<const D: usize>(op: &'static str, x: &Tensor, pool: &Pool
     }
     let table = |d: usize| {
         let (size, padding) = (sizes[d], pool.padding[d]);
+        let windows = pool.windows(op, d, size)?;
         let row = |(start, end): (usize, usize)| {
             let (first, last) = (start.max(padding) - padding, end.saturating_sub(padding).min(size));
             let padded = end.min(size + 2 * padding) - start;
             let count = if pool.count_include_pad { padded } else { last.saturating_sub(first) };
             (first..last).map(|i| (i, 1.0 / count as f64)).collect()
         };
-        Table::new(op, size, pool.windows(op, d, size)?.into_iter().map(row))
+        let entries = windows.len().saturating_mul(pool.kernel[d].min(size));
+        Table::new(op, size, entries, windows.into_iter().map(row))
     };
     each(op, x, weighted, (0..D).map(table).collect::<Result<_>>()?)
 }
@@ -257,7 +267,7 @@ pub(crate) fn adaptive_avg_pool<const D: usize>(op: &'static str, x: &Tensor, ou
             let (start, end) = (i * size / out[d], ((i + 1) * size).div_ceil(out[d]));
             (start..end).map(|j| (j, 1.0 / (end - start) as f64)).collect()
         };
-        Table::new(op, size, (0..out[d]).map(row))
+        Table::new(op, size, size.saturating_add(2 * out[d]), (0..out[d]).map(row))
     };
     each(op, x, weighted, (0..D).map(table).collect::<Result<_>>()?)
 }
@@ -265,7 +275,12 @@ pub(crate) fn adaptive_avg_pool<const D: usize>(op: &'static str, x: &Tensor, ou
 /// Errs unless new sizes can be had of the last ones of x, and are not too large.
 fn expect_output(op: &'static str, x: &Tensor, sizes: &[usize], out: &[usize]) -> Result<()> {
     let lead = x.rank() - sizes.len();
-    Layout::contiguous(op, &[&x.shape()[..lead], out].concat())?;
+    let shape = Layout::contiguous(op, &[&x.shape()[..lead], out].concat())?.shape;
+    // Before tables are made for it.
+    x.device().expect_room(op, shape.elements(), x.dtype())?;
+    if let Kind::Gpu(_) = x.device().kind() {
+        crate::kernels::size(op, shape.elements())?;
+    }
     if sizes.contains(&0) || out.iter().chain(sizes).any(|&n| n >= 1 << 31) {
         let message = format!("sizes {out:?} of {sizes:?}: expected some elements, and less than 2^31");
         return Err(Error::shape(op, message));
@@ -282,7 +297,8 @@ pub(crate) fn interpolate(x: &Tensor, out: &[usize], how: Interpolation) -> Resu
     };
     let sizes = x.shape()[lead..].to_vec();
     expect_output(op, x, &sizes, out)?;
-    let table = |(&size, &out): (&usize, &usize)| Table::new(op, size, (0..out).map(|i| taps(i, size, out, how)));
+    let table =
+        |(&size, &out): (&usize, &usize)| Table::new(op, size, 4 * out, (0..out).map(|i| taps(i, size, out, how)));
     each(op, x, weighted, sizes.iter().zip(out).map(table).collect::<Result<_>>()?)
 }
 

@@ -1,6 +1,6 @@
 //! Results that cannot be had are errors, and the process goes on.
 
-use wgrad::{DType, Device, Error, PadMode, Result, Tensor};
+use wgrad::{DType, Device, Error, Interpolation, PadMode, Result, Tensor};
 use wgrad_tests::each_device;
 
 /// Operations whose small operands ask for 2^50 elements and more: petabytes.
@@ -17,6 +17,8 @@ const HUGE: &[(&str, fn(&Device) -> Result<Tensor>)] = &[
     ("repetition", |d| Tensor::zeros(&[2, 2], DType::F32, d)?.repeat(&[1 << 25, 1 << 25])),
     ("padding", |d| Tensor::zeros(&[2, 2], DType::F32, d)?.pad(&[(0, 1 << 26); 2], PadMode::Constant(0.0))),
     ("classes", |d| Tensor::zeros(&[1 << 20], DType::U32, d)?.one_hot(u32::MAX as usize)),
+    ("image", |d| Tensor::zeros(&[1, 1, 3, 3], DType::F32, d)?.interpolate(&[1 << 26; 2], Interpolation::Nearest)),
+    ("adaptive pooling", |d| Tensor::zeros(&[1, 1, 3, 3], DType::F32, d)?.adaptive_avg_pool2d([1 << 28; 2])),
     ("noise", |d| Tensor::normal(0.0, 1.0, &[1 << 26, 1 << 26], DType::F32, d)),
 ];
 

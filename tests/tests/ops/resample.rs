@@ -191,6 +191,12 @@ fn bad_input() {
     expect_error(x.max_pool1d(&Pool { padding: [2], ..Pool::new([2]) }), &["max_pool1d", "padding 2", "half"]);
     let lost = Pool { padding: [1], stride: [9], dilation: [6], ..Pool::new([2]) };
     expect_error(x.max_pool1d(&lost), &["max_pool1d", "padding"]);
+    let wide = Pool { padding: [1 << 39], stride: [1], ..Pool::new([1 << 40]) };
+    expect_error(x.max_pool1d(&wide), &["max_pool1d", "1099511627776", "2^31"]);
+    expect_error(x.avg_pool1d(&wide), &["avg_pool1d", "1099511627776", "2^31"]);
+    // As wide as may be: nothing is looked at but the elements.
+    let wide = Pool { padding: [1 << 29], stride: [1 << 29], ..Pool::new([1 << 30]) };
+    assert_eq!(x.max_pool1d(&wide).unwrap().shape(), [1, 2, 1]);
     expect_error(x.avg_pool1d(&Pool { dilation: [2], ..Pool::new([2]) }), &["avg_pool1d", "dilation", "2"]);
     expect_error(x.avg_pool2d(&Pool::new([1, 1])), &["avg_pool2d", "[1, 2, 5]", "4 dimensions"]);
     expect_error(x.cast(DType::I32).unwrap().avg_pool1d(&Pool::new([1])), &["avg_pool1d", "i32"]);
