@@ -282,8 +282,12 @@ impl<'a> Words<'a> {
     /// Keys outside of which these queries see nothing.
     pub fn keys_of(self, batch: usize, queries: &Range<usize>) -> Range<usize> {
         let (mut start, mut end) = (0, self.pairs.keys as i64);
-        for [kind, a, b, c, _, e, ..] in self.terms() {
+        for [kind, a, b, c, d, e, ..] in self.terms() {
             match kind {
+                SEGMENTS => {
+                    let keys = self.sharing([a, b, c, d], batch, [queries.clone(), 0..self.pairs.keys]);
+                    (start, end) = (start.max(keys.start as i64), end.min(keys.end as i64));
+                }
                 KEY_LENGTHS => end = end.min(self.signed(a, batch * b as usize)),
                 BAND if c == 0 && e == 0 => {
                     start = start.max((queries.start + self.shift) as i64 + i64::from(a as i32));
@@ -295,11 +299,27 @@ impl<'a> Words<'a> {
         start.clamp(0, end.max(0)) as usize..end.max(0) as usize
     }
 
+    /// The range of the others outside of which nobody has a segment number between the least and the most of some: of places and strides of
+    /// the numbers of both.
+    fn sharing(self, [a, b, c, d]: [u32; 4], batch: usize, [some, others]: [Range<usize>; 2]) -> Range<usize> {
+        let row = |place: u32, stride: u32| &self.words[place as usize + batch * stride as usize..];
+        let real = || row(a, b)[some.clone()].iter().filter(|&&number| number != PADDING);
+        let (Some(least), Some(most)) = (real().min(), real().max()) else { return 0..0 };
+        let others = &row(c, d)[others];
+        let shared = |number: &u32| least <= number && number <= most;
+        let start = others.iter().position(shared).unwrap_or(others.len());
+        start..others.iter().rposition(shared).map_or(start, |last| last + 1)
+    }
+
     /// Queries outside of which nobody sees these keys.
     pub fn queries_of(self, batch: usize, keys: &Range<usize>) -> Range<usize> {
         let (mut start, mut end) = (0, self.pairs.queries as i64);
-        for [kind, a, b, c, _, e, ..] in self.terms() {
+        for [kind, a, b, c, d, e, ..] in self.terms() {
             match kind {
+                SEGMENTS => {
+                    let queries = self.sharing([c, d, a, b], batch, [keys.clone(), 0..self.pairs.queries]);
+                    (start, end) = (start.max(queries.start as i64), end.min(queries.end as i64));
+                }
                 QUERY_LENGTHS => end = end.min(self.signed(a, batch * b as usize)),
                 BAND if c == 0 && e == 0 => {
                     start = start.max(keys.start as i64 - i64::from(b as i32));
