@@ -33,6 +33,8 @@ struct Inner {
     dtype: DType,
     device: Device,
     value: RwLock<Tensor>,
+    /// What is shown in place of the value.
+    shown: RwLock<Option<Tensor>>,
 }
 
 impl Param {
@@ -49,11 +51,20 @@ impl Param {
             dtype: value.dtype(),
             device: value.device().clone(),
             value: RwLock::new(value.with_grad(None)),
+            shown: RwLock::new(None),
         })))
     }
 
-    /// The value as a leaf of the graph; untracked if the parameter is not trainable.
+    /// The value as a leaf of the graph, untracked if the parameter is not trainable; or what [is shown](Param::show) in its place.
     pub fn tensor(&self) -> Tensor {
+        if let Some(shown) = &*self.0.shown.read().unwrap_or_else(PoisonError::into_inner) {
+            return shown.clone();
+        }
+        self.leaf()
+    }
+
+    /// The value as a leaf of the graph, whatever is shown in its place.
+    pub fn leaf(&self) -> Tensor {
         let value = self.0.value.read().unwrap_or_else(PoisonError::into_inner);
         // Always a handle of its own, so that the optimizer can count who looks at the memory.
         value.with_grad(self.is_trainable().then(|| self.0.leaf.clone()))
@@ -64,7 +75,38 @@ impl Param {
     /// # Errors
     /// If shape, dtype or device differ from the parameter's.
     pub fn set(&self, value: &Tensor) -> Result<()> {
-        let op = "Param::set";
+        self.expect_like("Param::set", value)?;
+        *self.lock() = value.with_grad(None);
+        Ok(())
+    }
+
+    /// Shows modules a tensor in place of the value, until another is shown, or `None`: the value under a learned mask, for
+    /// instance, or with a low-rank product added. Gradients flow to what it was computed from. The value stays as it is, and so
+    /// does what optimizers and files see.
+    ///
+    /// ```
+    /// use wgrad::{Device, Tensor, nn::Param};
+    /// # fn main() -> wgrad::Result<()> {
+    /// let weight = Param::new(&Tensor::from_slice(&[1.0f32, 2.0], &[2], &Device::cpu())?)?;
+    /// let scale = Param::new(&Tensor::from_slice(&[3.0f32], &[1], &Device::cpu())?)?;
+    /// weight.show(Some(weight.leaf().mul(&scale.tensor())?))?;
+    /// let gradients = weight.tensor().sum_all()?.backward()?;
+    /// assert_eq!(scale.gradient(&gradients).unwrap().to_vec::<f32>()?, [3.0]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If shape, dtype or device differ from the parameter's.
+    pub fn show(&self, shown: Option<Tensor>) -> Result<()> {
+        if let Some(shown) = &shown {
+            self.expect_like("Param::show", shown)?;
+        }
+        *self.0.shown.write().unwrap_or_else(PoisonError::into_inner) = shown;
+        Ok(())
+    }
+
+    fn expect_like(&self, op: &'static str, value: &Tensor) -> Result<()> {
         if value.shape() != self.shape() {
             let message = format!("a value of shape {:?} for a parameter of shape {:?}", value.shape(), self.shape());
             return Err(Error::shape(op, message));
@@ -76,7 +118,6 @@ impl Param {
             let (left, right) = (self.device().to_string(), value.device().to_string());
             return Err(Error::DeviceMismatch { op, left, right });
         }
-        *self.lock() = value.with_grad(None);
         Ok(())
     }
 

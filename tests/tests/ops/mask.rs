@@ -159,8 +159,10 @@ pub(crate) fn same(case: &Case, device: &Device, slack: f64, fused: Way, compose
         all
     };
     let (fused, composed) = (run(fused), run(composed));
-    // A gradient may be what is left of terms as large as those that make up the largest.
-    let overall = composed.iter().flatten().fold(0.0, |m: f64, v| m.max(v.abs()));
+    // A gradient may be what is left of terms as large as those that make up the largest; that of a score is a difference to
+    // the product of a row of the result with its gradient, and nothing is left of it where one key alone is seen.
+    let rows = composed[0].chunks(case.value_dim.max(1)).map(|row| row.iter().map(|v| (2.0 * v + 0.7) * v).sum());
+    let overall = composed.iter().flatten().copied().chain(rows).fold(0.0, |m: f64, v| m.max(v.abs()));
     for (at, (fused, composed)) in fused.iter().zip(&composed).enumerate() {
         let largest = composed.iter().fold(1.0, |m: f64, v| m.max(v.abs()));
         wgrad_tests::assert_close(
