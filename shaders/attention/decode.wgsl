@@ -11,7 +11,6 @@
 override D4: u32 = 16u;
 override DV4: u32 = 16u;
 override ROWS: u32 = 8u;
-override HAS_MASK: bool = false;
 override HAS_SOFTCAP: bool = false;
 override HAS_BIAS: bool = false;
 override HAS_RELATIVE: bool = false;
@@ -90,7 +89,7 @@ fn token_at(batch: u32, key_head: u32, j: u32) -> u32 {
 fn range_of(batch: u32, split: u32) -> vec2<u32> {
     let length = places[batch];
     var range = vec2<u32>(split * SPLIT, min(split * SPLIT + SPLIT, length));
-    if (HAS_MASK) {
+    if (KINDS != 0u) {
         let seen = mask_keys(batch, vec2<u32>(length - p.queries, length));
         range = vec2<u32>(max(range.x, seen.x), min(range.y, seen.y));
     }
@@ -106,8 +105,8 @@ fn score(product: f32, row: Row, j: u32) -> f32 {
     if (HAS_RELATIVE) {
         s += load_aux(p.relative_start + row.head * p.entries + u32(i32(p.entries - p.queries) + i32(j) - row.position));
     }
-    if (HAS_MASK) {
-        if (!mask_sees_from(row.batch, row.head, row.query, row.position, j)) { s = NOTHING; }
+    if (KINDS != 0u) {
+        if (!mask_sees4(row.batch, row.head, row.query, row.position, j).x) { s = NOTHING; }
     }
     return s;
 }

@@ -59,7 +59,7 @@ fn main(
                         load4_d_o(o_rows.x + d), load4_d_o(o_rows.y + d), load4_d_o(o_rows.z + d), load4_d_o(o_rows.w + d));
                 }
                 let s = scores(products, at, i, vec4<u32>(j));
-                let is_seen = seen4(at, i, vec4<u32>(j)) & (log_sums > vec4<f32>(NOTHING));
+                let is_seen = pairs_seen(at, i, vec4<u32>(j)) & (log_sums > vec4<f32>(NOTHING));
                 let w = weights(s.value, log_sums, is_seen);
                 let keep = factor4(at, i, vec4<u32>(j));
                 let dx = select(vec4<f32>(), w * s.slope * (dp * keep - delta), is_seen);

@@ -47,7 +47,7 @@ fn main(
                     load4_v(v_rows.x + d), load4_v(v_rows.y + d), load4_v(v_rows.z + d), load4_v(v_rows.w + d));
             }
             let s = scores(products, at, vec4<u32>(i), j);
-            let is_seen = seen4(at, vec4<u32>(i), j) & vec4<bool>(stat.x > NOTHING);
+            let is_seen = pairs_seen(at, vec4<u32>(i), j) & vec4<bool>(stat.x > NOTHING);
             let w = weights(s.value, vec4<f32>(stat.x), is_seen);
             let dx = select(vec4<f32>(), w * s.slope * (dp * factor4(at, vec4<u32>(i), j) - stat.y), is_seen);
             let rows = k_rows + chunk;

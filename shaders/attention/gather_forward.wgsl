@@ -40,7 +40,7 @@ fn main(
                 products += query * mat4x4<f32>(
                     load4_k(k_rows.x + d), load4_k(k_rows.y + d), load4_k(k_rows.z + d), load4_k(k_rows.w + d));
             }
-            let is_seen = seen4(at, vec4<u32>(i), j);
+            let is_seen = pairs_seen(at, vec4<u32>(i), j);
             let s = scores(products, at, vec4<u32>(i), j).value;
             let x = select(vec4<f32>(NOTHING), s, is_seen);
             let highest = max(most, max(max(x.x, x.y), max(x.z, x.w)));

@@ -41,7 +41,7 @@ var<workgroup> shared_kind: u32;
 // What the tile of 32 queries and keys from these on is. Blocks of lists are of whole tiles.
 fn kind_of(at: Head, query: u32, key: u32) -> u32 {
     var kind = FULL;
-    if (HAS_MASK) {
+    if (KINDS != 0u) {
         let sizes = vec2<u32>(p.queries, p.keys);
         let end = min(vec2<u32>(query, key) + 32u, sizes);
         kind = mask_tile(at.batch, at.head, vec2<u32>(query, end.x), vec2<u32>(key, end.y));

@@ -10,7 +10,6 @@
 
 override D4: u32 = 16u;
 override DV4: u32 = 16u;
-override HAS_MASK: bool = false;
 override HAS_SCORE: bool = false;
 override HAS_SOFTCAP: bool = false;
 override HAS_BIAS: bool = false;
@@ -107,9 +106,20 @@ fn row_of(at: Head, i: u32) -> u32 {
 
 fn seen(at: Head, i: u32, j: u32, tile: u32) -> bool {
     var inside = i < p.queries && j < p.keys;
-    if (HAS_MASK) {
+    if (KINDS != 0u) {
         if (inside && tile != FULL) {
             inside = mask_sees(at.batch, at.head, i, j);
+        }
+    }
+    return inside;
+}
+
+// Which of the keys from j to j + 3 are seen.
+fn seen4(at: Head, i: u32, j: u32, tile: u32) -> vec4<bool> {
+    var inside = vec4<bool>(i < p.queries) & (j + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(p.keys));
+    if (KINDS != 0u) {
+        if (inside.x && tile != FULL) {
+            inside = inside & mask_sees4(at.batch, at.head, i, i32(i), j);
         }
     }
     return inside;
@@ -167,6 +177,12 @@ fn aux4(i: vec4<u32>) -> vec4<f32> {
     return vec4<f32>(load_aux(i.x), load_aux(i.y), load_aux(i.z), load_aux(i.w));
 }
 
+// Bit n: the n-th of four.
+fn bits4(which: vec4<bool>) -> u32 {
+    let bits = select(vec4<u32>(), vec4<u32>(1u, 2u, 4u, 8u), which);
+    return bits.x | bits.y | bits.z | bits.w;
+}
+
 // exp(x) for x <= 0, to a few units in the last place.
 fn exp_of_negative(x: vec4<f32>) -> vec4<f32> {
     let bounded = max(x, vec4<f32>(-87.0));
@@ -179,13 +195,32 @@ fn weights(s: vec4<f32>, most: vec4<f32>, is_seen: vec4<bool>) -> vec4<f32> {
     return select(vec4<f32>(0.0), exp_of_negative(min(s - most, vec4<f32>(0.0))), is_seen);
 }
 
-// Whether dropout keeps a weight, which it then scales by p.keep. Element e of the weights [batch, heads, queries, keys] has word e % 4
-// of block e / 4, counted in 64 bits.
+// Whether dropout keeps a weight, which it then scales by p.keep.
 fn kept(at: Head, i: u32, j: u32) -> bool {
+    let element = element_of(at, i, j);
+    return words_of(element.xy)[element.z] >= p.threshold;
+}
+
+// The same of the keys from j to j + 3.
+fn kept4(at: Head, i: u32, j: u32) -> vec4<bool> {
+    let first = element_of(at, i, j);
+    var words = words_of(first.xy);
+    if (first.z > 0u) {
+        let more = words_of(element_of(at, i, j + 4u).xy);
+        words = select(vec4<u32>(words.yzw, more.x), vec4<u32>(words.zw, more.xy), first.z > 1u);
+        words = select(words, vec4<u32>(words.y, more.xyz), first.z > 2u);
+    }
+    return words >= vec4<u32>(p.threshold);
+}
+
+// Element e of the weights [batch, heads, queries, keys] has word e % 4 of block e / 4, counted in 64 bits.
+fn element_of(at: Head, i: u32, j: u32) -> vec3<u32> {
     let start = wide_product(row_of(at, i), p.keys);
     let low = start.y + j;
     let high = start.x + select(0u, 1u, low < j);
-    let block = vec2<u32>((low >> 2u) | (high << 30u), high >> 2u);
-    let words = philox(vec4<u32>(block, p.draw_low, p.draw_high), vec2<u32>(p.seed_low, p.seed_high));
-    return words[low & 3u] >= p.threshold;
+    return vec3<u32>((low >> 2u) | (high << 30u), high >> 2u, low & 3u);
+}
+
+fn words_of(block: vec2<u32>) -> vec4<u32> {
+    return philox(vec4<u32>(block, p.draw_low, p.draw_high), vec2<u32>(p.seed_low, p.seed_high));
 }

@@ -33,7 +33,7 @@ fn listing_queries(e: u32, end: u32) -> vec4<u32> {
 }
 
 // Which of four pairs are listed and seen.
-fn seen4(at: Head, i: vec4<u32>, j: vec4<u32>) -> vec4<bool> {
+fn pairs_seen(at: Head, i: vec4<u32>, j: vec4<u32>) -> vec4<bool> {
     var is_seen = vec4<bool>();
     for (var c = 0u; c < 4u; c++) { is_seen[c] = seen(at, i[c], j[c], PARTIAL); }
     return is_seen;

@@ -45,13 +45,19 @@ fn look(at: Head, row: u32, column: u32, by_key: bool, tile: u32) {
         return;
     }
     sights = vec4<u32>();
-    for (var n = 0u; n < 64u; n++) {
-        let i = select(row + n / 4u, column + n % 4u, by_key);
-        let j = select(column + n % 4u, row + n / 4u, by_key);
-        let bit = select(vec4<u32>(), vec4<u32>(1u << (n / 4u)), vec4<u32>(n % 4u) == vec4<u32>(0u, 1u, 2u, 3u));
-        sights |= select(vec4<u32>(), bit, seen(at, i, j, tile));
-        if (HAS_DROPOUT) {
-            keeps |= select(vec4<u32>(), bit, kept(at, i, j));
+    for (var n = 0u; n < 16u; n++) {
+        if (by_key) {
+            let four = n / 4u * 4u;
+            let own = vec4<u32>(n % 4u) == vec4<u32>(0u, 1u, 2u, 3u);
+            sights |= select(vec4<u32>(), vec4<u32>(bits4(seen4(at, column + n % 4u, row + four, tile)) << four), own);
+            if (HAS_DROPOUT) {
+                keeps |= select(vec4<u32>(), vec4<u32>(bits4(kept4(at, column + n % 4u, row + four)) << four), own);
+            }
+        } else {
+            sights |= select(vec4<u32>(), vec4<u32>(1u << n), seen4(at, row + n, column, tile));
+            if (HAS_DROPOUT) {
+                keeps |= select(vec4<u32>(), vec4<u32>(1u << n), kept4(at, row + n, column));
+            }
         }
     }
 }

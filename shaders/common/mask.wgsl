@@ -3,9 +3,22 @@
 // parameters.
 
 //#import common/visible.wgsl
+//#import common/mask_tile.wgsl
 
 // Whether the first term is a list of blocks, which common/steps.wgsl reads.
 override HAS_LISTS: bool = false;
+
+// The kinds of the terms behind it, each a bit: code for the others falls away. Software drivers run every branch.
+override KINDS: u32 = 0u;
+
+const KEY_LENGTHS: u32 = 0u;
+const QUERY_LENGTHS: u32 = 1u;
+const BAND: u32 = 2u;
+const SEGMENTS: u32 = 3u;
+const INTERVALS: u32 = 4u;
+const BITS: u32 = 5u;
+const CODE: u32 = 7u;
+const KEYS: u32 = 9u;
 
 const EMPTY: u32 = 0u;
 const PARTIAL: u32 = 1u;
@@ -14,11 +27,13 @@ const FULL: u32 = 2u;
 const TERM: u32 = 8u;
 const BLOCK: u32 = 32u;
 const PADDING: u32 = 0xffffffffu;
-// Bits of a tile up to which they are looked at one by one.
-const FEW: u32 = 16u;
 
 fn first_term() -> u32 {
     return select(1u, 1u + TERM, HAS_LISTS);
+}
+
+fn is(kind: u32, which: u32) -> bool {
+    return (KINDS & (1u << which)) != 0u && kind == which;
 }
 
 fn signed(i: u32) -> i32 {
@@ -31,172 +46,86 @@ fn mask_bit(row: u32, column: u32) -> bool {
 
 // Whether query i sees key j.
 fn mask_sees(batch: u32, head: u32, i: u32, j: u32) -> bool {
-    return mask_sees_from(batch, head, i, i32(i), j);
+    return mask_sees4(batch, head, i, i32(i), j).x;
 }
 
-// The same of query i that stands at another position among the keys.
-fn mask_sees_from(batch: u32, head: u32, i: u32, position: i32, j: u32) -> bool {
-    var seen = true;
+// Which of the keys from j to j + 3 query i sees, which stands at a position among the keys. Of keys beyond the end it says nothing.
+fn mask_sees4(batch: u32, head: u32, i: u32, position: i32, j: u32) -> vec4<bool> {
+    var seen = vec4<bool>(true);
     let end = 1u + TERM * mask[0];
-    for (var term = first_term(); term < end && seen; term += TERM) {
-        seen = term_sees(term, batch, head, i, position, j);
+    for (var term = first_term(); term < end && any(seen); term += TERM) {
+        seen = seen & term_sees4(term, batch, head, i, position, j);
     }
     return seen;
 }
 
-fn term_sees(term: u32, batch: u32, head: u32, i: u32, position: i32, j: u32) -> bool {
+fn term_sees4(term: u32, batch: u32, head: u32, i: u32, position: i32, first: u32) -> vec4<bool> {
+    let kind = mask[term];
     let a = mask[term + 1u];
     let b = mask[term + 2u];
     let c = mask[term + 3u];
     let d = mask[term + 4u];
     let e = mask[term + 5u];
-    switch mask[term] {
-        case 0u: { return j < mask[a + batch * b]; }
-        case 1u: { return i < mask[a + batch * b]; }
-        case 2u: {
-            let distance = i32(j) - position;
-            var seen = bitcast<i32>(a) <= distance && distance <= bitcast<i32>(b);
-            if (c > 0u) {
-                seen = seen || j < mask[c + batch * d];
-            }
-            return seen || position < i32(e);
-        }
-        case 3u: {
-            let number = mask[a + batch * b + i];
-            return number == mask[c + batch * d + j] && number != PADDING;
-        }
-        case 4u: {
-            let pair = a + batch * b + head * c + 2u * j;
-            var time = position + bitcast<i32>(e);
-            if (d > 0u) {
-                time = signed(d + batch * e + i);
-            }
-            return signed(pair) <= time && time < signed(pair + 1u);
-        }
-        case 7u: { return visible(u32(position + bitcast<i32>(a)), j, head, batch); }
-        case 9u: {
-            let list = key_list(term, batch, head, i);
-            let at = lower_bound(list, j);
-            return at < list.y && mask[min(at, list.y - 1u)] == j;
-        }
-        default: { return mask_bit(a + batch * b + head * c + i / e * d, j / mask[term + 6u]); }
+    let j = min(first + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.keys - 1u));
+    var seen = vec4<bool>();
+    if (is(kind, KEY_LENGTHS)) {
+        seen = j < vec4<u32>(mask[a + batch * b]);
     }
-}
-
-// What the tile of queries and keys (each from .x to before .y) is. Never empty or full where it is not.
-fn mask_tile(batch: u32, head: u32, queries: vec2<u32>, keys: vec2<u32>) -> u32 {
-    var tile = FULL;
-    let end = 1u + TERM * mask[0];
-    for (var term = first_term(); term < end && tile != EMPTY; term += TERM) {
-        tile = min(tile, term_tile(term, batch, head, queries, keys));
+    if (is(kind, QUERY_LENGTHS)) {
+        seen = vec4<bool>(i < mask[a + batch * b]);
     }
-    return tile;
-}
-
-fn sort_of(empty: bool, full: bool) -> u32 {
-    return select(select(PARTIAL, FULL, full), EMPTY, empty);
-}
-
-fn before(range: vec2<u32>, length: u32) -> u32 {
-    return sort_of(range.x >= length, range.y <= length);
-}
-
-fn term_tile(term: u32, batch: u32, head: u32, queries: vec2<u32>, keys: vec2<u32>) -> u32 {
-    let a = mask[term + 1u];
-    let b = mask[term + 2u];
-    let c = mask[term + 3u];
-    let d = mask[term + 4u];
-    let e = mask[term + 5u];
-    switch mask[term] {
-        case 0u: { return before(keys, mask[a + batch * b]); }
-        case 1u: { return before(queries, mask[a + batch * b]); }
-        case 2u: {
-            let least = i32(keys.x) - i32(queries.y) + 1;
-            let most = i32(keys.y) - 1 - i32(queries.x);
-            let low = bitcast<i32>(a);
-            let high = bitcast<i32>(b);
-            var tile = sort_of(least > high || most < low, low <= least && most <= high);
-            if (c > 0u) {
-                tile = max(tile, before(keys, mask[c + batch * d]));
-            }
-            return max(tile, before(queries, e));
-        }
-        case 3u: {
-            let q = least_and_most(a + batch * b + p.queries, queries);
-            let k = least_and_most(c + batch * d + p.keys, keys);
-            let one = q.x == q.y && k.x == k.y && q.x == k.x && q.x != PADDING;
-            return sort_of(q.y < k.x || k.y < q.x, one);
-        }
-        case 4u: {
-            var time = vec2<i32>(i32(queries.x), i32(queries.y) - 1) + bitcast<i32>(e);
-            if (d > 0u) {
-                time = signed_extremes(d + batch * e + p.queries, 2u, queries);
-            }
-            let pairs = a + batch * b + head * c + 2u * p.keys;
-            let start = signed_extremes(pairs, 4u, keys);
-            let stop = signed_extremes(pairs + 2u, 4u, keys);
-            return sort_of(time.y < start.x || time.x >= stop.y, start.y <= time.x && time.y < stop.x);
-        }
-        case 7u: { return PARTIAL; }
-        case 9u: {
-            var count = 0u;
-            for (var i = queries.x; i < queries.y; i++) {
-                let list = key_list(term, batch, head, i);
-                count += lower_bound(list, keys.y) - lower_bound(list, keys.x);
-            }
-            return sort_of(count == 0u, count == (queries.y - queries.x) * (keys.y - keys.x));
-        }
-        default: { return bits_tile(term, a + batch * b + head * c, queries, keys); }
-    }
-}
-
-// The least and the largest number of the blocks that hold a range, from their summaries.
-fn least_and_most(summary: u32, range: vec2<u32>) -> vec2<u32> {
-    var extremes = vec2<u32>(PADDING, 0u);
-    for (var block = range.x / BLOCK; block * BLOCK < range.y; block++) {
-        let at = summary + 2u * block;
-        extremes = vec2<u32>(min(extremes.x, mask[at]), max(extremes.y, mask[at + 1u]));
-    }
-    return extremes;
-}
-
-fn signed_extremes(summary: u32, width: u32, range: vec2<u32>) -> vec2<i32> {
-    var extremes = vec2<i32>(0x7fffffff, -0x7fffffff);
-    for (var block = range.x / BLOCK; block * BLOCK < range.y; block++) {
-        let at = summary + width * block;
-        extremes = vec2<i32>(min(extremes.x, signed(at)), max(extremes.y, signed(at + 1u)));
-    }
-    return extremes;
-}
-
-fn bits_tile(term: u32, matrix: u32, queries: vec2<u32>, keys: vec2<u32>) -> u32 {
-    let step = mask[term + 4u];
-    let rows = mask[term + 5u];
-    let columns = mask[term + 6u];
-    let count = select((p.queries - 1u) / rows + 1u, 1u, step == 0u);
-    let words = ((p.keys - 1u) / columns + 32u) / 32u;
-    let i = select(vec2<u32>(queries.x / rows, (queries.y - 1u) / rows + 1u), vec2<u32>(0u, 1u), step == 0u);
-    let j = vec2<u32>(keys.x / columns, (keys.y - 1u) / columns + 1u);
-    var none = true;
-    var all = true;
-    if ((i.y - i.x) * (j.y - j.x) <= FEW) {
-        for (var row = i.x; row < i.y; row++) {
-            for (var column = j.x; column < j.y; column++) {
-                let seen = mask_bit(matrix + row * step, column);
-                none = none && !seen;
-                all = all && seen;
-            }
-        }
-    } else {
-        for (var row = i.x / BLOCK; row * BLOCK < i.y; row++) {
-            for (var word = j.x / 32u; word * 32u < j.y; word++) {
-                let kind = mask[matrix + (count + row) * words + word];
-                none = none && kind == EMPTY;
-                all = all && kind == FULL;
-            }
+    if (is(kind, BAND)) {
+        let distance = vec4<i32>(j) - position;
+        seen = (distance >= vec4<i32>(bitcast<i32>(a))) & (distance <= vec4<i32>(bitcast<i32>(b)));
+        seen = seen | vec4<bool>(position < i32(e));
+        if (c > 0u) {
+            seen = seen | (j < vec4<u32>(mask[c + batch * d]));
         }
     }
-    return sort_of(none, all);
+    if (is(kind, SEGMENTS)) {
+        let number = mask[a + batch * b + i];
+        seen = (words4(c + batch * d + j) == vec4<u32>(number)) & vec4<bool>(number != PADDING);
+    }
+    if (is(kind, INTERVALS)) {
+        let pairs = a + batch * b + head * c + 2u * j;
+        var time = position + bitcast<i32>(e);
+        if (d > 0u) {
+            time = signed(d + batch * e + i);
+        }
+        let start = bitcast<vec4<i32>>(words4(pairs));
+        let stop = bitcast<vec4<i32>>(words4(pairs + 1u));
+        seen = (start <= vec4<i32>(time)) & (vec4<i32>(time) < stop);
+    }
+    if (is(kind, CODE)) {
+        let q = u32(position + bitcast<i32>(a));
+        seen = vec4<bool>(
+            visible(q, j.x, head, batch),
+            visible(q, j.y, head, batch),
+            visible(q, j.z, head, batch),
+            visible(q, j.w, head, batch),
+        );
+    }
+    if (is(kind, KEYS)) {
+        let list = key_list(term, batch, head, i);
+        let at = lower_bound(list, first) + vec4<u32>(0u, 1u, 2u, 3u);
+        let place = select(vec4<u32>(PADDING), words4(min(at, vec4<u32>(list.y - 1u))), at < vec4<u32>(list.y)) - first;
+        seen = vec4<bool>(
+            any(place == vec4<u32>(0u)),
+            any(place == vec4<u32>(1u)),
+            any(place == vec4<u32>(2u)),
+            any(place == vec4<u32>(3u)),
+        );
+    }
+    if (is(kind, BITS)) {
+        let column = j / mask[term + 6u];
+        let words = words4(a + batch * b + head * c + i / e * d + column / 32u);
+        seen = ((words >> (column % 32u)) & vec4<u32>(1u)) == vec4<u32>(1u);
+    }
+    return seen;
+}
+
+fn words4(i: vec4<u32>) -> vec4<u32> {
+    return vec4<u32>(mask[i.x], mask[i.y], mask[i.z], mask[i.w]);
 }
 
 // Where the list of keys of a query begins and ends: [KEYS, lists, k, batches, heads].
@@ -207,19 +136,20 @@ fn key_list(term: u32, batch: u32, head: u32, i: u32) -> vec2<u32> {
     return vec2<u32>(start, start + mask[term + 2u]);
 }
 
-// The first place in a list where a key is not below this one.
+// The first place in a list where a key is not below this one. Four halvings a turn: llvmpipe of Mesa 22 ends the loops of an
+// invocation after 65,535 turns in all.
 fn lower_bound(list: vec2<u32>, key: u32) -> u32 {
-    var low = list.x;
-    var high = list.y;
-    while (low < high) {
-        let middle = (low + high) / 2u;
-        if (mask[middle] < key) {
-            low = middle + 1u;
-        } else {
-            high = middle;
-        }
+    var left = list;
+    while (left.x < left.y) {
+        left = halved(halved(halved(halved(left, key), key), key), key);
     }
-    return low;
+    return left.x;
+}
+
+fn halved(list: vec2<u32>, key: u32) -> vec2<u32> {
+    let middle = (list.x + list.y) / 2u;
+    let below = list.x < list.y && mask[middle] < key;
+    return select(vec2<u32>(list.x, middle), vec2<u32>(middle + 1u, list.y), below);
 }
 
 // Keys outside of which these queries see nothing.
@@ -230,14 +160,32 @@ fn mask_keys(batch: u32, queries: vec2<u32>) -> vec2<u32> {
     for (var term = first_term(); term < end; term += TERM) {
         let a = mask[term + 1u];
         let b = mask[term + 2u];
-        if (mask[term] == 0u) {
+        if (is(mask[term], KEY_LENGTHS)) {
             stop = min(stop, signed(a + batch * b));
-        } else if (mask[term] == 2u && (mask[term + 3u] | mask[term + 5u]) == 0u) {
+        } else if (is(mask[term], BAND) && (mask[term + 3u] | mask[term + 5u]) == 0u) {
             start = max(start, i32(queries.x) + bitcast<i32>(a));
             stop = min(stop, i32(queries.y) + bitcast<i32>(b));
+        } else if (is(mask[term], SEGMENTS)) {
+            let numbers = least_and_most(a + batch * b + p.queries, queries);
+            let inside = sharing(mask[term + 3u] + batch * mask[term + 4u] + p.keys, p.keys, numbers);
+            start = max(start, inside.x);
+            stop = min(stop, inside.y);
         }
     }
     return vec2<u32>(u32(start), u32(max(stop, 0)));
+}
+
+// The range of `length` outside of which no block has segments with numbers between the least and the most, by the summary of its blocks.
+fn sharing(summary: u32, length: u32, numbers: vec2<u32>) -> vec2<i32> {
+    var first = 0u;
+    var end = (length + BLOCK - 1u) / BLOCK;
+    while (first < end && apart(summary + 2u * first, numbers)) { first++; }
+    while (first < end && apart(summary + 2u * (end - 1u), numbers)) { end--; }
+    return vec2<i32>(i32(first * BLOCK), i32(min(end * BLOCK, length)));
+}
+
+fn apart(summary: u32, numbers: vec2<u32>) -> bool {
+    return mask[summary + 1u] < numbers.x || numbers.y < mask[summary];
 }
 
 // Queries outside of which nobody sees these keys.
@@ -248,11 +196,16 @@ fn mask_queries(batch: u32, keys: vec2<u32>) -> vec2<u32> {
     for (var term = first_term(); term < end; term += TERM) {
         let a = mask[term + 1u];
         let b = mask[term + 2u];
-        if (mask[term] == 1u) {
+        if (is(mask[term], QUERY_LENGTHS)) {
             stop = min(stop, signed(a + batch * b));
-        } else if (mask[term] == 2u && (mask[term + 3u] | mask[term + 5u]) == 0u) {
+        } else if (is(mask[term], BAND) && (mask[term + 3u] | mask[term + 5u]) == 0u) {
             start = max(start, i32(keys.x) - bitcast<i32>(b));
             stop = min(stop, i32(keys.y) - bitcast<i32>(a));
+        } else if (is(mask[term], SEGMENTS)) {
+            let numbers = least_and_most(mask[term + 3u] + batch * mask[term + 4u] + p.keys, keys);
+            let inside = sharing(a + batch * b + p.queries, p.queries, numbers);
+            start = max(start, inside.x);
+            stop = min(stop, inside.y);
         }
     }
     return vec2<u32>(u32(start), u32(max(stop, 0)));

@@ -63,7 +63,7 @@ fn steps_of(side: u32, at: Head, rows: vec2<u32>) -> vec2<u32> {
         return vec2<u32>(mask[row], mask[row] + mask[row + 1u]) * (block_of(1u - side) / 32u);
     }
     var range = vec2<u32>(0u, length_of(1u - side));
-    if (HAS_MASK) {
+    if (KINDS != 0u) {
         let inside = min(rows, vec2<u32>(length_of(side)));
         if (side == BY_QUERY) {
             range = mask_keys(at.batch, inside);
@@ -89,7 +89,7 @@ fn step_of(side: u32, at: Head, rows: vec2<u32>, step: u32) -> vec2<u32> {
         }
     }
     var tile = FULL;
-    if (HAS_MASK) {
+    if (KINDS != 0u) {
         let across = min(rows, vec2<u32>(length_of(side)));
         let along = min(vec2<u32>(column, column + 32u), vec2<u32>(length_of(1u - side)));
         if (side == BY_QUERY) {

@@ -98,8 +98,8 @@ fn sights(at: Head, i: u32, j: u32, tile: u32) -> u32 {
         return 0xffffu;
     }
     var bits = 0u;
-    for (var n = 0u; n < 16u; n++) {
-        bits |= select(0u, 1u << n, seen(at, i + n / 4u, j + n % 4u, tile));
+    for (var n = 0u; n < 4u; n++) {
+        bits |= bits4(seen4(at, i + n, j, tile)) << (4u * n);
     }
     return bits;
 }
@@ -109,8 +109,8 @@ fn keeps(at: Head, i: u32, j: u32) -> u32 {
     var bits = 0xffffu;
     if (HAS_DROPOUT) {
         bits = 0u;
-        for (var n = 0u; n < 16u; n++) {
-            bits |= select(0u, 1u << n, kept(at, i + n / 4u, j + n % 4u));
+        for (var n = 0u; n < 4u; n++) {
+            bits |= bits4(kept4(at, i + n, j)) << (4u * n);
         }
     }
     return bits;

@@ -45,8 +45,7 @@ fn choose(caps: &Caps, plan: &Plan) -> &'static Variant {
     if plan.by_lists {
         return &LISTS;
     }
-    let eight_lanes = caps.subgroups && (caps.subgroup_min, caps.subgroup_max) == (8, 8);
-    if caps.software && eight_lanes { &LANES } else { &TILES }
+    if caps.software_lanes() == Some(8) { &LANES } else { &TILES }
 }
 
 /// Workgroups for all queries, or all keys, and so many fours of columns.
@@ -146,7 +145,7 @@ impl Call {
         let constants = vec![
             ("D4", d4 as f64),
             ("DV4", dv4 as f64),
-            ("HAS_MASK", flag(plan.masked)),
+            ("KINDS", f64::from(plan.kinds)),
             ("HAS_LISTS", flag(plan.blocks.is_some() || plan.by_lists)),
             ("HAS_SCORE", flag(operands.score.is_some())),
             ("HAS_SOFTCAP", flag(plan.softcap.is_some())),

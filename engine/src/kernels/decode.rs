@@ -115,7 +115,7 @@ pub(crate) fn decode(
             ("D4", d4 as f64),
             ("DV4", dv4 as f64),
             ("ROWS", together as f64),
-            ("HAS_MASK", flag(operands.mask.is_some())),
+            ("KINDS", f64::from(plan.kinds)),
             ("HAS_SOFTCAP", flag(plan.softcap.is_some())),
             ("HAS_BIAS", flag(operands.bias.is_some())),
             ("HAS_RELATIVE", flag(operands.relative.is_some())),

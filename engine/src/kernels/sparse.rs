@@ -2,31 +2,31 @@
 
 use super::{flag, gpu_of, groups, size};
 use crate::device::gpu::{Bind, Launch};
-use crate::snippet::{Filled, VisibleCode};
+use crate::snippet::Filled;
 use crate::sparse::BlockLayout;
 use crate::sparse::words::ROW;
-use crate::{DType, Device, Dims, Result, Tensor};
+use crate::{DType, Device, Dims, Mask, Result, Tensor};
 
 /// What the words of a mask make of each block, [matrices, blocks of queries, blocks of keys]: 0 hidden, 1 partial, 2 full.
 pub(crate) fn kinds(
     op: &'static str,
-    mask: Option<&Tensor>,
-    code: Option<&VisibleCode>,
+    lowered: Option<&Tensor>,
+    mask: &Mask,
     each: bool,
     layout: BlockLayout,
     device: &Device,
 ) -> Result<Tensor> {
     let [rows, columns] = layout.blocks();
     let shape = [layout.matrices(), rows, columns];
-    let Some(mask) = mask else { return Tensor::full(2.0, &shape, DType::U32, device) };
+    let Some(words) = lowered else { return Tensor::full(2.0, &shape, DType::U32, device) };
     let kinds = Tensor::gpu_uninit(op, Dims::new(op, &shape)?, DType::U32, device)?;
     let BlockLayout { batch, heads, queries, keys, query_block, key_block } = layout;
     let params = [batch, heads, queries, keys, query_block, key_block].map(|n| size(op, n));
     gpu_of(op, &kinds)?.run(Launch {
-        kernel: Filled { kernel: "sparse/kinds", visible: code.map(|code| code.text), score: None }.name(),
+        kernel: Filled { kernel: "sparse/kinds", visible: mask.code().map(|code| code.text), score: None }.name(),
         elems: &[],
-        constants: &[("EXACT", flag(each))],
-        bind: &[Bind::Read(mask.gpu_buffer(op)?), Bind::Write(kinds.gpu_buffer(op)?)],
+        constants: &[("EXACT", flag(each)), ("KINDS", f64::from(mask.kinds()))],
+        bind: &[Bind::Read(words.gpu_buffer(op)?), Bind::Write(kinds.gpu_buffer(op)?)],
         params: bytemuck::cast_slice(&params.into_iter().collect::<Result<Vec<u32>>>()?),
         groups: if each { kinds.elements() as u64 } else { groups(kinds.elements()) },
     })?;

@@ -51,6 +51,20 @@ impl Mask {
 }
 
 impl Term {
+    /// The first of its words.
+    pub(super) fn kind(&self) -> u32 {
+        match self {
+            Term::KeyLengths(_) => KEY_LENGTHS,
+            Term::QueryLengths(_) => QUERY_LENGTHS,
+            Term::Band { .. } => BAND,
+            Term::Segments { .. } => SEGMENTS,
+            Term::Intervals { .. } => INTERVALS,
+            Term::Bits { .. } => BITS,
+            Term::Code { .. } => CODE,
+            Term::Keys(_) => KEYS,
+        }
+    }
+
     /// Whether its words do not depend on how many queries and keys there are: so one mask serves a growing cache.
     fn is_sizeless(&self) -> bool {
         matches!(self, Term::Band { .. } | Term::KeyLengths(_) | Term::QueryLengths(_))

@@ -225,6 +225,11 @@ impl Mask {
         Arc::ptr_eq(&self.lowered, &other.lowered) || (self.is_all() && other.is_all())
     }
 
+    /// The kinds of its terms, as the words have them, each a bit: kernels leave out what the others would need.
+    pub(crate) fn kinds(&self) -> u32 {
+        self.terms.iter().fold(0, |kinds, term| kinds | 1 << term.kind())
+    }
+
     /// Whether every query sees every key.
     pub fn is_all(&self) -> bool {
         self.terms.is_empty()

@@ -162,7 +162,7 @@ fn check(query: &Tensor, pages: &Pages, places: &Places, options: &AttentionOpti
         dropout: None,
         blocks: None,
         buckets: 0,
-        masked: false,
+        kinds: options.mask.kinds(),
         by_lists: false,
     })
 }

@@ -117,7 +117,7 @@ pub(super) fn kinds(op: &'static str, mask: &Mask, each: bool, layout: BlockLayo
     // A mask of its own, so that this one is not prepared for a batch of another size.
     let lowered = Mask::all().and(mask.clone()).lowered(op, pairs, device)?;
     if let Kind::Gpu(_) = device.kind() {
-        return kernels::kinds(op, lowered.as_ref(), mask.code(), each, layout, device);
+        return kernels::kinds(op, lowered.as_ref(), mask, each, layout, device);
     }
     let seen = lower::words(op, lowered.as_ref(), mask.code(), pairs)?;
     let [rows, columns] = layout.blocks();

@@ -82,6 +82,12 @@ impl Caps {
             max_buffer_bytes: limits.max_buffer_size & !15,
         }
     }
+
+    /// The size of all subgroups of a software driver.
+    pub fn software_lanes(&self) -> Option<u32> {
+        let fixed = self.subgroups && self.subgroup_min == self.subgroup_max;
+        (self.software && fixed).then_some(self.subgroup_min)
+    }
 }
 
 /// Driver name and version in one string.

@@ -89,8 +89,7 @@ const FEW_TILES: u64 = 20;
 
 /// The size of all subgroups of a software driver, if `matmul/lanes` knows it.
 fn lanes(caps: &Caps) -> Option<u32> {
-    let fixed = caps.subgroups && caps.subgroup_min == caps.subgroup_max;
-    Some(caps.subgroup_min).filter(|size| fixed && caps.software && matches!(size, 4 | 8))
+    caps.software_lanes().filter(|size| matches!(size, 4 | 8))
 }
 
 /// The plan for a product; `halves` says that both operands are f16, `units` that the matrix units passed their test.

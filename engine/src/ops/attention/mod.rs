@@ -38,8 +38,8 @@ pub(crate) struct Plan {
     pub blocks: Option<BlockLayout>,
     /// Of the disentangled terms; 0 without them.
     pub buckets: usize,
-    /// Whether a mask hides pairs.
-    pub masked: bool,
+    /// [`Mask::kinds`] of what hides pairs.
+    pub kinds: u32,
     /// Whether each query has a list of keys.
     pub by_lists: bool,
 }
@@ -154,7 +154,7 @@ fn attend(
         return attend(op, &query, &key, value, index, &options);
     }
     let masks = || std::iter::once(&options.mask).chain(index.as_ref().and_then(SparseIndex::mask));
-    plan.masked = masks().any(|mask| !mask.is_all());
+    plan.kinds = masks().fold(0, |kinds, mask| kinds | mask.kinds());
     if let Some(index) = index {
         index.check(op, &options.mask, plan.pairs, plan.key_heads)?;
         plan.blocks = if let SparseIndex::Blocks(index) = index { Some(index.layout()) } else { None };

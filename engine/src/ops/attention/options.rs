@@ -148,7 +148,7 @@ pub(super) fn check(
         dropout: None,
         blocks: None,
         buckets,
-        masked: false,
+        kinds: 0,
         by_lists: false,
     })
 }
