@@ -1,16 +1,18 @@
 //! Texts as vectors.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
 use wgrad::{DType, Device, Tensor, no_grad};
 
 use crate::front::embeddings::TextInput;
+use crate::front::packing::Packed;
 use crate::zoo::TextModel;
 use crate::{Error, Result, fsx};
 
 /// Texts that are run at a time.
-const ROWS: usize = 16;
+const TEXTS: usize = 32;
 
 /// What of a text's states makes its vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -28,29 +30,21 @@ pub enum Pool {
 /// If a text has no tokens or too many, or an id is outside the vocabulary.
 pub fn embed(model: &dyn TextModel, texts: &[Vec<u32>], pool: Pool, unit: bool, device: &Device) -> Result<Vec<f32>> {
     let mut vectors = Vec::with_capacity(texts.len() * model.about().hidden);
-    for texts in texts.chunks(ROWS) {
-        let lengths: Vec<usize> = texts.iter().map(Vec::len).collect();
-        let longest = lengths.iter().copied().max().unwrap_or(0);
-        if lengths.contains(&0) {
-            return Err(Error::text("a text without tokens has no vector"));
-        }
-        let filler = |text: &Vec<u32>| std::iter::repeat_n(text[0], longest - text.len());
-        let ids: Vec<u32> = texts.iter().flat_map(|text| text.iter().copied().chain(filler(text))).collect();
-        let states = no_grad(|| {
-            let ids = Tensor::from_vec(ids, &[texts.len(), longest], device)?;
-            let input = TextInput { lengths: Some(&lengths), ..TextInput::new(&ids) };
-            let states = model.encode(&input)?.cast(DType::F32)?;
-            match pool {
-                Pool::Cls => Ok(states.select(1, 0)?),
-                Pool::Mean => {
-                    let share = |&n: &usize| (0..longest).map(move |at| if at < n { 1.0 / n as f32 } else { 0.0 });
-                    let shares: Vec<f32> = lengths.iter().flat_map(share).collect();
-                    let shares = Tensor::from_vec(shares, &[texts.len(), 1, longest], device)?;
-                    Ok::<_, Error>(shares.matmul(&states)?.squeeze(1)?)
-                }
-            }
+    if texts.iter().any(Vec::is_empty) {
+        return Err(Error::text("a text without tokens has no vector"));
+    }
+    for texts in texts.chunks(TEXTS) {
+        let pooled = no_grad(|| {
+            let pooled = |states: Tensor| match pool {
+                Pool::Cls => states.select(0, 0),
+                Pool::Mean => states.mean(&[0], false),
+            };
+            let states = states(model, texts, device)?;
+            let pooled: Vec<Tensor> =
+                states.into_iter().map(|states| pooled(states.cast(DType::F32)?)).collect::<wgrad::Result<_>>()?;
+            Ok::<_, Error>(Tensor::stack(&pooled.iter().collect::<Vec<_>>(), 0)?)
         })?;
-        vectors.extend(states.to_vec::<f32>()?);
+        vectors.extend(pooled.to_vec::<f32>()?);
     }
     if unit {
         for vector in vectors.chunks_mut(model.about().hidden.max(1)) {
@@ -59,6 +53,33 @@ pub fn embed(model: &dyn TextModel, texts: &[Vec<u32>], pool: Pool, unit: bool, 
         }
     }
     Ok(vectors)
+}
+
+/// Hidden states `[its length, hidden]` of each text, none of them empty. No time goes into padding: texts are packed into rows where the model can
+/// tell them apart there, else those of one length are run together.
+///
+/// # Errors
+/// If a text has too many tokens, or an id is outside the vocabulary.
+pub fn states(model: &dyn TextModel, texts: &[Vec<u32>], device: &Device) -> Result<Vec<Tensor>> {
+    if let Some(first) = model.about().packs {
+        let packed = Packed::new(texts, first, device)?;
+        return packed.packing.unpack(&model.encode(&packed.input())?);
+    }
+    let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (number, text) in texts.iter().enumerate() {
+        by_length.entry(text.len()).or_default().push(number);
+    }
+    let mut all = Vec::with_capacity(texts.len());
+    for (length, numbers) in by_length {
+        let ids: Vec<u32> = numbers.iter().flat_map(|&number| texts[number].iter().copied()).collect();
+        let ids = Tensor::from_vec(ids, &[numbers.len(), length], device)?;
+        let states = model.encode(&TextInput::new(&ids))?;
+        for (row, number) in numbers.into_iter().enumerate() {
+            all.push((number, states.select(0, row)?));
+        }
+    }
+    all.sort_by_key(|(number, _)| *number);
+    Ok(all.into_iter().map(|(_, states)| states).collect())
 }
 
 /// For each of the vectors of `width` the `count` others of the largest cosine, the nearest first.

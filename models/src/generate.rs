@@ -8,6 +8,7 @@ use wgrad::{DType, Device, Tensor, no_grad};
 
 use crate::block::Encoded;
 use crate::front::embeddings::TextInput;
+use crate::front::packing::Packed;
 use crate::zoo::{Cache, Model, T5, Task, TextModel};
 use crate::{Error, Result};
 
@@ -87,65 +88,68 @@ pub fn generate(
     device: &Device,
     seen: &mut dyn FnMut(u32) -> Result<bool>,
 ) -> Result<Vec<u32>> {
+    let texts = generate_all(model, &[prompt.to_vec()], settings, device, &mut |_, token| seen(token))?;
+    Ok(texts.into_iter().flatten().collect())
+}
+
+/// Goes on with each of several prompts, one after the other, as [`generate`] does; `seen` is told the prompt's number. A decoder reads them
+/// all at once, packed into rows (Zhao et al., Prepacking, 2024).
+///
+/// # Errors
+/// As [`generate`].
+pub fn generate_all(
+    model: &Model,
+    prompts: &[Vec<u32>],
+    settings: &Settings,
+    device: &Device,
+    seen: &mut dyn FnMut(usize, u32) -> Result<bool>,
+) -> Result<Vec<Vec<u32>>> {
     settings.check()?;
     no_grad(|| {
-        let (mut writer, first) = Writer::new(model, prompt, device)?;
-        let room = model.text()?.about().longest.map_or(usize::MAX, |longest| longest.saturating_sub(prompt.len()) + 1);
-        let most = settings.most.min(room);
-        match settings.choice {
-            Choice::Beams { width, length_penalty } => {
-                let text = beams(&mut writer, &first, width, length_penalty, most, &settings.ends)?;
-                for &token in &text {
-                    if !seen(token)? {
-                        break;
-                    }
-                }
-                Ok(text)
-            }
-            choice => {
-                let mut rng = Philox::new(if let Choice::Draw { seed, .. } = choice { seed } else { 0 }, 0);
-                let mut text: Vec<u32> = Vec::new();
-                while text.len() < most {
-                    let logits = writer.step(text.last().map_or(&first[..], std::slice::from_ref), 1)?;
-                    let token = choose(&logits, choice, &mut rng)?;
-                    if settings.ends.contains(&token) {
-                        break;
-                    }
-                    text.push(token);
-                    if !seen(token)? {
-                        break;
-                    }
-                }
-                Ok(text)
-            }
-        }
+        let longest = model.text()?.about().longest;
+        let writers = Writer::all(model, prompts, device)?;
+        let each = writers.into_iter().zip(prompts).enumerate();
+        each.map(|(number, (writer, prompt))| {
+            let room = longest.map_or(usize::MAX, |longest| longest.saturating_sub(prompt.len()) + 1);
+            writer.write(settings, settings.most.min(room), &mut |token| seen(number, token))
+        })
+        .collect()
     })
 }
 
-/// A decoder, and what it has seen.
+/// A decoder, what it has seen, and what it makes of that.
 struct Writer<'a> {
     text: &'a dyn TextModel,
     answer: Option<(&'a T5, Encoded)>,
     cache: Cache,
+    /// Of the next token, `[1, vocabulary]`.
+    first: Tensor,
     device: &'a Device,
 }
 
 impl<'a> Writer<'a> {
-    /// A decoder, and the tokens that it starts with.
-    fn new(model: &'a Model, prompt: &[u32], device: &'a Device) -> Result<(Self, Vec<u32>)> {
-        if prompt.is_empty() {
+    /// One for each prompt, which it has read.
+    fn all(model: &'a Model, prompts: &[Vec<u32>], device: &'a Device) -> Result<Vec<Self>> {
+        if prompts.iter().any(Vec::is_empty) {
             return Err(Error::argument("prompt", "no tokens to go on from"));
         }
         let text = model.text()?;
-        let (answer, first) = match model {
-            Model::T5(t5) => {
-                let ids = Tensor::from_slice(prompt, &[1, prompt.len()], device)?;
-                (Some((t5, t5.encoded(&TextInput::new(&ids), None)?)), vec![t5.start()])
+        match model {
+            Model::T5(t5) => prompts.iter().map(|prompt| Self::answering(t5, prompt, device)).collect(),
+            _ if text.about().task == Task::CausalLm => {
+                let read = prefill(text, prompts, device)?;
+                Ok(read.into_iter().map(|(cache, first)| Writer { text, answer: None, cache, first, device }).collect())
             }
-            _ if text.about().task == Task::CausalLm => (None, prompt.to_vec()),
-            _ => return Err(text.about().config.error("the model does not write texts")),
-        };
-        Ok((Writer { text, answer, cache: Cache::default(), device }, first))
+            _ => Err(text.about().config.error("the model does not write texts")),
+        }
+    }
+
+    fn answering(t5: &'a T5, prompt: &[u32], device: &'a Device) -> Result<Self> {
+        let ids = Tensor::from_slice(prompt, &[1, prompt.len()], device)?;
+        let answer = Some((t5, t5.encoded(&TextInput::new(&ids), None)?));
+        let mut writer = Writer { text: t5, answer, cache: Cache::default(), first: ids, device };
+        writer.first = writer.step(&[t5.start()], 1)?;
+        Ok(writer)
     }
 
     /// Logits `[rows, vocabulary]` after each of so many rows of more tokens.
@@ -156,8 +160,76 @@ impl<'a> Writer<'a> {
             Some((t5, encoded)) => t5.decode(&input, encoded, Some(&mut self.cache), None)?,
             None => self.text.run(&input, Some(&mut self.cache), None)?,
         };
-        let last = hidden.narrow(1, hidden.size(1)? - 1, 1)?.squeeze(1)?;
-        Ok(self.text.logits(&last)?.cast(DType::F32)?)
+        next_logits(self.text, &hidden.narrow(1, hidden.size(1)? - 1, 1)?.squeeze(1)?)
+    }
+
+    /// Writes at most so many tokens.
+    fn write(
+        mut self,
+        settings: &Settings,
+        most: usize,
+        seen: &mut dyn FnMut(u32) -> Result<bool>,
+    ) -> Result<Vec<u32>> {
+        if let Choice::Beams { width, length_penalty } = settings.choice {
+            let text = beams(&mut self, width, length_penalty, most, &settings.ends)?;
+            for &token in &text {
+                if !seen(token)? {
+                    break;
+                }
+            }
+            return Ok(text);
+        }
+        let mut rng = Philox::new(if let Choice::Draw { seed, .. } = settings.choice { seed } else { 0 }, 0);
+        let mut text: Vec<u32> = Vec::new();
+        while text.len() < most {
+            let logits = match text.last() {
+                Some(&last) => self.step(&[last], 1)?,
+                None => self.first.clone(),
+            };
+            let token = choose(&logits, settings.choice, &mut rng)?;
+            if settings.ends.contains(&token) {
+                break;
+            }
+            text.push(token);
+            if !seen(token)? {
+                break;
+            }
+        }
+        Ok(text)
+    }
+}
+
+/// Logits of `hidden [rows, hidden]`, in f32.
+fn next_logits(model: &dyn TextModel, hidden: &Tensor) -> Result<Tensor> {
+    Ok(model.logits(hidden)?.cast(DType::F32)?)
+}
+
+/// Reads prompts, none of them empty: for each the keys and values of its tokens, and logits `[1, vocabulary]` of the token after it. Several
+/// are packed into rows, if the model can tell them apart there.
+///
+/// # Errors
+/// If a prompt is too long, or an id is outside the vocabulary.
+pub fn prefill(model: &dyn TextModel, prompts: &[Vec<u32>], device: &Device) -> Result<Vec<(Cache, Tensor)>> {
+    let last = |hidden: &Tensor, row: usize, at: usize| hidden.narrow(0, row, 1)?.narrow(1, at, 1)?.squeeze(1);
+    match model.about().packs.filter(|_| prompts.len() > 1) {
+        Some(first) => {
+            let (packed, mut cache) = (Packed::new(prompts, first, device)?, Cache::default());
+            let hidden = model.run(&packed.input(), Some(&mut cache), None)?;
+            let own = |(prompt, [row, start]): (&Vec<u32>, [usize; 2])| {
+                let end = last(&hidden, row, start + prompt.len() - 1)?;
+                Ok((cache.cut(row, start, prompt.len())?, next_logits(model, &end)?))
+            };
+            prompts.iter().zip(packed.packing.places()).map(own).collect()
+        }
+        None => {
+            let alone = |prompt: &Vec<u32>| {
+                let mut cache = Cache::default();
+                let ids = Tensor::from_slice(prompt, &[1, prompt.len()], device)?;
+                let hidden = model.run(&TextInput::new(&ids), Some(&mut cache), None)?;
+                Ok((cache, next_logits(model, &last(&hidden, 0, prompt.len() - 1)?)?))
+            };
+            prompts.iter().map(alone).collect()
+        }
     }
 }
 
@@ -197,18 +269,11 @@ struct Beam {
     score: f64,
 }
 
-fn beams(
-    writer: &mut Writer,
-    first: &[u32],
-    width: usize,
-    penalty: f64,
-    most: usize,
-    ends: &[u32],
-) -> Result<Vec<u32>> {
+fn beams(writer: &mut Writer, width: usize, penalty: f64, most: usize, ends: &[u32]) -> Result<Vec<u32>> {
     let normalised = |beam: &Beam| beam.score / (beam.tokens.len().max(1) as f64).powf(penalty);
     let mut open = vec![Beam { tokens: Vec::new(), score: 0.0 }];
     let mut done: Vec<Beam> = Vec::new();
-    let mut logits = writer.step(first, 1)?;
+    let mut logits = writer.first.clone();
     for step in 0..most {
         let vocab = logits.size(1)?;
         // Enough that `width` are left if each beam has an end among its best.

@@ -50,6 +50,7 @@ fn load4_extra(i: u32) -> vec4<f32> { return extra[i]; }
 fn store4_dx(i: u32, v: vec4<f32>) { dx[i] = v; }
 
 //#import common/norm_row.wgsl
+//#import common/rows.wgsl
 
 fn x4(row: u32, k: u32) -> vec4<f32> {
     let start = p.x_offset + row * p.x_stride;

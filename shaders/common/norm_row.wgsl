@@ -7,7 +7,6 @@ override CLOSED: bool = false; // the row lacks its last element, which makes it
 override SQUARES: bool = true; // the power is 2, else p.power
 override PART: bool = false; // elements from p.counted on count only p.rest
 
-//#import common/rows.wgsl
 //#import common/quads.wgsl
 //#import common/math.wgsl
 //#import common/philox.wgsl

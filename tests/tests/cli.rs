@@ -133,6 +133,10 @@ fn models_of_folders_write_score_and_embed() {
     assert_eq!(written(&["--top-k", "1"]), greedy);
     assert_eq!(written(&["--temperature", "2", "--seed", "1"]), written(&["--temperature", "2", "--seed", "1"]));
     assert_eq!(written(&["--beams", "3"]).len(), 6);
+    let several = succeed(&["generate", &model("llama"), "7 20", "7 20 31", "5 6 7 8", "--most", "6"]);
+    let lines: Vec<&str> = several.lines().collect();
+    assert_eq!(lines.len(), 3, "{several}");
+    assert_eq!(lines[1].split_whitespace().map(|id| id.parse::<u32>().unwrap()).collect::<Vec<_>>(), greedy);
     let answer = succeed(&["generate", &model("t5"), "7 20 31", "--most", "4"]);
     assert!(answer.split_whitespace().count() <= 4, "{answer}");
     fail(&["generate", &model("bert"), "7 20"], &["does not write"]);

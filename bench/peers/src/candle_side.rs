@@ -151,7 +151,7 @@ pub fn prepare(workload: &str, args: &mut Args) -> Result<Option<Step>> {
             Box::new(move || Ok(optimizer.step(&gradients)?))
         }
         "mlm_step" => mlm_step(args)?,
-        _ => return Ok(None),
+        _ => return crate::candle_lm::prepare(workload, args),
     };
     Ok(Some(step))
 }

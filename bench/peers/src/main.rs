@@ -2,6 +2,7 @@
 //! [device=cpu|gpu]` prints one line of JSON. `wgrad-bench versus` runs it beside ours.
 
 mod burn_side;
+mod candle_lm;
 mod candle_side;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -2,6 +2,7 @@
 
 mod attention;
 mod linear;
+mod lm;
 mod matmul;
 mod memory;
 mod mlm;
@@ -38,7 +39,7 @@ pub struct Work {
 type Prepare = fn(&str, &mut Params, &Device) -> Result<Work>;
 
 /// Names of all workloads, and what makes them ready.
-const ALL: [(&str, Prepare); 33] = [
+const ALL: [(&str, Prepare); 35] = [
     ("matmul", matmul::matmul),
     ("softmax", rows::softmax),
     ("layer_norm", rows::layer_norm),
@@ -63,6 +64,8 @@ const ALL: [(&str, Prepare); 33] = [
     ("linear_attention", linear::linear_attention),
     ("linear_attention_bwd", linear::linear_attention),
     ("mlm_step", mlm::mlm_step),
+    ("lm_prefill", lm::prefill),
+    ("lm_decode", lm::decode),
     ("elementwise", memory::elementwise),
     ("elementwise_bwd", memory::elementwise),
     ("embedding", memory::embedding),

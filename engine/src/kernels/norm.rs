@@ -4,7 +4,7 @@ use super::elementwise::aligned;
 use super::reduce::{self, Axis, Fold, Spread};
 use super::rows::{Rows, spread, tail, uninit};
 use super::{flag, gpu_of, size};
-use crate::device::gpu::{Bind, Launch};
+use crate::device::gpu::{Bind, Caps, Launch};
 use crate::layout::Dims;
 use crate::ops::norm::{Gradients, Inputs, NormKind, Outputs, Plan};
 use crate::ops::random::Dropout;
@@ -31,6 +31,15 @@ fn statistics(op: &'static str, plan: Plan, dropout: Option<Dropout>) -> Result<
     params.extend([plan.counted.rest, plan.count(), plan.divisor(), plan.power()].map(|n| (n as f32).to_bits()));
     params.extend(dropout.map_or([0; 6], |dropout| dropout.words()));
     Ok((constants, params))
+}
+
+/// Rows of a workgroup of `norm/forward_lanes`.
+const HELD_ROWS: usize = 8;
+
+/// Whether `norm/forward_lanes` does it: a few registers for each lane of a software driver's subgroups, and enough rows for all cores.
+fn held(caps: &Caps, plan: Plan) -> bool {
+    let plain = plan.scales() && plan.power() == 2.0 && plan.kind != NormKind::Crms && !plan.safe && !plan.is_partial();
+    caps.software_lanes() == Some(8) && plain && (32..=1024).contains(&plan.cols) && plan.rows >= 4 * HELD_ROWS
 }
 
 /// Of `x [rows, cols]`.
@@ -60,17 +69,10 @@ pub(crate) fn forward(op: &'static str, inputs: &Inputs, plan: Plan) -> Result<O
     ];
     let (statistics, rest) = statistics(op, plan, inputs.dropout)?;
     params.extend(rest);
-    let ([workgroup, lanes], groups) = spread(gpu, rows, cols);
     let dtype = x.tensor.dtype();
     let mut elems = vec![("x", dtype), ("gain", dtype), ("bias", dtype), ("y", dtype)];
-    let mut constants = vec![
-        workgroup,
-        lanes,
-        ("SAFE", flag(plan.safe)),
-        ("HAS_GAIN", flag(gain.is_some())),
-        ("HAS_BIAS", flag(bias.is_some())),
-        ("X_ALIGNED", x.aligned()),
-    ];
+    let mut constants =
+        vec![("HAS_GAIN", flag(gain.is_some())), ("HAS_BIAS", flag(bias.is_some())), ("X_ALIGNED", x.aligned())];
     constants.extend(statistics);
     let mut bind = vec![
         Bind::Read(x.tensor.gpu_buffer(op)?),
@@ -87,7 +89,17 @@ pub(crate) fn forward(op: &'static str, inputs: &Inputs, plan: Plan) -> Result<O
             bind.extend([Bind::Read(residual.tensor.gpu_buffer(op)?), Bind::Write(sum.gpu_buffer(op)?)]);
             if inputs.dropout.is_some() { "norm/drop_add_forward" } else { "norm/add_forward" }
         }
+        _ if held(gpu.caps(), plan) => "norm/forward_lanes",
         _ => "norm/forward",
+    };
+    let groups = if kernel == "norm/forward_lanes" {
+        constants.extend([("HELD", cols.div_ceil(32) as f64), ("ROWS", HELD_ROWS as f64)]);
+        rows.div_ceil(HELD_ROWS) as u64
+    } else {
+        let (spread, groups) = spread(gpu, rows, cols);
+        constants.extend(spread);
+        constants.push(("SAFE", flag(plan.safe)));
+        groups
     };
     let params = bytemuck::cast_slice(&params);
     gpu.run(Launch { kernel, elems: &elems, constants: &constants, bind: &bind, params, groups })?;

@@ -7,12 +7,13 @@ use wgrad::nn::Precision;
 
 use super::args::DeviceArgs;
 use crate::front::codec::Codec;
-use crate::generate::{Choice, Settings, ends, generate};
+use crate::generate::{Choice, Settings, ends, generate_all};
 use crate::{Result, zoo};
 
 const EXAMPLES: &str = "Examples:
   wgrad generate path/to/gpt2 \"Once upon a time\"
   wgrad generate path/to/llama \"The sea is\" --temperature 0.8 --top-p 0.95 --seed 3
+  wgrad generate path/to/gpt2 \"One\" \"Once upon a time\" \"It was\"        each goes on, on a line of its own
   wgrad generate path/to/t5 \"translate English to German: Good morning.\" --beams 4
   wgrad generate path/to/model \"15496 11 995\" --most 20       token ids, where the folder has no tokenizer.json";
 
@@ -23,8 +24,9 @@ pub struct GenerateArgs {
     /// Folder with config.json, model.safetensors and, for words, tokenizer.json
     #[arg(value_name = "DIR")]
     pub model: PathBuf,
-    /// The text to go on with; token ids if the folder has no tokenizer.json
-    pub prompt: String,
+    /// The texts to go on with, each on its own; token ids if the folder has no tokenizer.json
+    #[arg(value_name = "TEXT", required = true)]
+    pub prompts: Vec<String>,
     /// Most new tokens
     #[arg(long, value_name = "TOKENS", default_value = "64")]
     pub most: usize,
@@ -70,13 +72,16 @@ impl GenerateArgs {
 /// Prints each token as it comes.
 pub fn run(args: &GenerateArgs) -> Result<()> {
     let codec = Codec::open(&args.model)?;
-    let prompt = codec.encode(&args.prompt, true)?;
+    let prompts: Vec<Vec<u32>> = args.prompts.iter().map(|prompt| codec.encode(prompt, true)).collect::<Result<_>>()?;
     let device = args.device.open()?;
     let model = zoo::load(&args.model, args.precision.dtype(), &device)?;
     let settings = Settings { choice: args.choice(), most: args.most, ends: ends(&args.model, &model.config().json()) };
-    let mut ids = Vec::new();
-    let mut printed = String::new();
-    generate(&model, &prompt, &settings, &device, &mut |token| {
+    let (mut ids, mut printed, mut of) = (Vec::new(), String::new(), 0);
+    generate_all(&model, &prompts, &settings, &device, &mut |number, token| {
+        while of < number {
+            super::print("\n")?;
+            (ids, printed, of) = (Vec::new(), String::new(), of + 1);
+        }
         ids.push(token);
         let text = codec.decode(&ids)?;
         // A character may take several tokens: half of one is not printed.
@@ -86,5 +91,5 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         }
         Ok(true)
     })?;
-    super::print("\n")
+    super::print(&"\n".repeat(prompts.len() - of))
 }

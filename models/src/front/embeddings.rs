@@ -183,6 +183,11 @@ impl EmbeddingsConfig {
     pub fn longest(&self) -> Option<usize> {
         self.positions.map(|positions| positions.count.saturating_sub(positions.rule.reserved()))
     }
+
+    /// Position of a text's first token.
+    pub fn first_position(&self) -> usize {
+        self.positions.map_or(0, |positions| positions.rule.reserved())
+    }
 }
 
 /// Tables of words, positions and types, and what follows their sum.

@@ -2,6 +2,7 @@
 
 use wgrad::{Device, Tensor};
 
+use super::embeddings::TextInput;
 use crate::{Error, Result};
 
 /// The segment of padding.
@@ -90,12 +91,12 @@ impl Packing {
         Ok(Tensor::from_vec(segments, &[self.rows.len(), self.length], &Device::cpu())?)
     }
 
-    /// The position of each token in its own sequence, `[rows, length]`.
+    /// The position of each token in its own sequence, where the first one's is `first`: `[rows, length]`.
     ///
     /// # Errors
     /// If memory is exhausted.
-    pub fn positions(&self, device: &Device) -> Result<Tensor> {
-        let positions = self.lay(0, |_, at| at as i32);
+    pub fn positions(&self, first: usize, device: &Device) -> Result<Tensor> {
+        let positions = self.lay(0, |_, at| (first + at) as i32);
         Ok(Tensor::from_vec(positions, &[self.rows.len(), self.length], device)?)
     }
 
@@ -108,6 +109,37 @@ impl Packing {
             Ok(x.select(0, row)?.narrow(0, start, self.lengths[sequence])?)
         };
         self.places().into_iter().enumerate().map(part).collect()
+    }
+}
+
+/// Texts in packed rows, as a model reads them.
+pub struct Packed {
+    /// Where each text lies.
+    pub packing: Packing,
+    ids: Tensor,
+    segments: Tensor,
+    positions: Tensor,
+}
+
+impl Packed {
+    /// Texts in rows as long as the longest of them, where a text's first token has the position `first`.
+    ///
+    /// # Errors
+    /// If memory is exhausted.
+    pub fn new(texts: &[Vec<u32>], first: usize, device: &Device) -> Result<Self> {
+        let lengths: Vec<usize> = texts.iter().map(Vec::len).collect();
+        let packing = Packing::first_fit(&lengths, lengths.iter().copied().max().unwrap_or(0))?;
+        Ok(Packed {
+            ids: packing.ids(texts, 0, device)?,
+            segments: packing.segments()?,
+            positions: packing.positions(first, device)?,
+            packing,
+        })
+    }
+
+    /// The rows.
+    pub fn input(&self) -> TextInput<'_> {
+        TextInput { segments: Some(&self.segments), positions: Some(&self.positions), ..TextInput::new(&self.ids) }
     }
 }
 
@@ -131,7 +163,7 @@ mod tests {
             assert_eq!(part.to_vec::<u32>().unwrap(), sequences[sequence]);
         }
         let segments = packing.segments().unwrap().to_vec::<u32>().unwrap();
-        let positions = packing.positions(&cpu).unwrap().to_vec::<i32>().unwrap();
+        let positions = packing.positions(0, &cpu).unwrap().to_vec::<i32>().unwrap();
         for ((id, segment), position) in ids.to_vec::<u32>().unwrap().into_iter().zip(segments).zip(positions) {
             assert!(if segment == PADDING { id == 7 } else { id == 100 * segment + position as u32 });
         }

@@ -9,6 +9,7 @@ use super::ragged::{self, Ragged};
 use super::{Report, System, ensure};
 use crate::Result;
 use crate::front::embeddings::TextInput;
+use crate::front::packing::Packed;
 use crate::zoo::{self, Cache, Config, TextModel};
 
 /// The entry in the registry.
@@ -40,14 +41,11 @@ fn check(device: &Device, seed: u64) -> Result<Report> {
 
 /// The largest difference in the logits of one more token, from a cache that was cut out of a packed prefill and from one of the prompt alone.
 fn decoded_apart(model: &dyn TextModel, texts: &Ragged, device: &Device) -> Result<f64> {
-    let packing = texts.packing()?;
-    let (ids, segments, positions) =
-        (packing.ids(&texts.rows, 0, device)?, packing.segments()?, packing.positions(device)?);
-    let input = TextInput { segments: Some(&segments), positions: Some(&positions), ..TextInput::new(&ids) };
+    let rows = Packed::new(&texts.rows, 0, device)?;
     let mut packed = Cache::default();
-    model.run(&input, Some(&mut packed), None)?;
+    model.run(&rows.input(), Some(&mut packed), None)?;
     let mut apart = 0.0f64;
-    for (text, [row, start]) in texts.rows.iter().zip(packing.places()).take(4) {
+    for (text, [row, start]) in texts.rows.iter().zip(rows.packing.places()).take(4) {
         let mut own = packed.cut(row, start, text.len())?;
         let mut alone = Cache::default();
         let whole = wgrad::Tensor::from_slice(text, &[1, text.len()], device)?;

@@ -9,14 +9,13 @@ use wgrad::{Device, Tensor, no_grad};
 use super::{Report, Wanted, ensure};
 use crate::Result;
 use crate::front::embeddings::TextInput;
-use crate::front::packing::Packing;
+use crate::front::packing::Packed;
 use crate::zoo::TextModel;
 
 /// Texts of random tokens.
 pub struct Ragged {
     /// One text each.
     pub rows: Vec<Vec<u32>>,
-    longest: usize,
 }
 
 impl Ragged {
@@ -28,16 +27,7 @@ impl Ragged {
             let length = (least * (most / least).powf(share)).round() as usize;
             (0..length).map(|_| 1 + rng.next_u32() % (vocab - 1)).collect()
         });
-        Ragged { rows: rows.collect(), longest: *lengths.end() }
-    }
-
-    /// The texts in rows as long as the longest may be.
-    ///
-    /// # Errors
-    /// Never for texts that were drawn.
-    pub fn packing(&self) -> Result<Packing> {
-        let lengths: Vec<usize> = self.rows.iter().map(Vec::len).collect();
-        Packing::first_fit(&lengths, self.longest)
+        Ragged { rows: rows.collect() }
     }
 }
 
@@ -54,20 +44,18 @@ pub fn apart(a: &Tensor, b: &Tensor) -> Result<f64> {
 /// # Errors
 /// If they are not.
 pub fn report(model: &dyn TextModel, texts: &Ragged, device: &Device) -> Result<Report> {
-    let packing = texts.packing()?;
-    let (ids, segments, positions) =
-        (packing.ids(&texts.rows, 0, device)?, packing.segments()?, packing.positions(device)?);
+    let rows = Packed::new(&texts.rows, 0, device)?;
     let lengths: Vec<usize> = texts.rows.iter().map(Vec::len).collect();
     let longest = lengths.iter().copied().max().unwrap_or(0);
     let padded: Vec<u32> =
         texts.rows.iter().flat_map(|row| (0..longest).map(|at| row.get(at).copied().unwrap_or(0))).collect();
     let padded = Tensor::from_vec(padded, &[texts.rows.len(), longest], device)?;
-    let of_packed = TextInput { segments: Some(&segments), positions: Some(&positions), ..TextInput::new(&ids) };
+    let of_packed = rows.input();
     let of_padded = TextInput { lengths: Some(&lengths), ..TextInput::new(&padded) };
     let run = |input: &TextInput| no_grad(|| model.encode(input));
     let mut difference = 0.0f64;
     let padded_states = run(&of_padded)?;
-    for (text, state) in packing.unpack(&run(&of_packed)?)?.iter().enumerate() {
+    for (text, state) in rows.packing.unpack(&run(&of_packed)?)?.iter().enumerate() {
         let own = padded_states.select(0, text)?.narrow(0, 0, lengths[text])?;
         difference = difference.max(apart(state, &own)?);
     }
@@ -80,10 +68,10 @@ pub fn report(model: &dyn TextModel, texts: &Ragged, device: &Device) -> Result<
             *least = least.min(start.elapsed().as_secs_f64());
         }
     }
-    let (rows, packed) = (texts.rows.len(), packing.rows.len());
+    let (texts, packed) = (texts.rows.len(), rows.packing.rows.len());
     Ok(Report {
         property: format!(
-            "times faster in {packed} packed rows than in {rows} padded ones (states differ by {difference:.0e} at most)"
+            "times faster in {packed} packed rows than in {texts} padded ones (states differ by {difference:.0e} at most)"
         ),
         measured: least[0] / least[1],
         wanted: Wanted::AtLeast,

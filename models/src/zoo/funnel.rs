@@ -174,7 +174,7 @@ impl Funnel {
             max: c.text_or("pooling_type", "mean")? == "max",
             query_only: c.flag_or("pool_q_only", true)?,
         };
-        let about = About { config: c.clone(), task, vocab, hidden, longest: None };
+        let about = About { config: c.clone(), task, vocab, hidden, longest: None, packs: None };
         Ok(Funnel { about, prefix, pooling, repeats, trunk, head })
     }
 

@@ -39,6 +39,8 @@ pub struct About {
     pub hidden: usize,
     /// Most tokens of a text, if a table of positions ends there.
     pub longest: Option<usize>,
+    /// Position of a text's first token, where texts may be packed into rows; None where the model needs each in a row of its own.
+    pub packs: Option<usize>,
 }
 
 /// Keys and values of the positions that a decoder has seen.

@@ -80,7 +80,7 @@ impl T5 {
             words,
             start: id("decoder_start_token_id", 0)?,
             pad: id("pad_token_id", 0)?,
-            about: About { config: c.clone(), task: Task::Seq2Seq, vocab, hidden, longest: None },
+            about: About { config: c.clone(), task: Task::Seq2Seq, vocab, hidden, longest: None, packs: None },
         })
     }
 

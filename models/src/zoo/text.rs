@@ -10,7 +10,8 @@ use super::config::Config;
 use super::files;
 use super::model::{About, Cache, Task, TextModel};
 use crate::Result;
-use crate::attention::{Distance, DistanceConfig};
+use crate::attention::{Distance, DistanceConfig, Scores};
+use crate::block::BlockConfig;
 use crate::front::embeddings::{Embeddings, EmbeddingsConfig, TextInput};
 use crate::heads::{Head, HeadConfig};
 use crate::stack::{Stack, StackConfig};
@@ -41,6 +42,15 @@ pub struct TextConfig {
     pub std: f64,
     /// Parts of the names of tensors that checkpoints may have and the model does not need.
     pub unused: &'static [&'static str],
+}
+
+impl TextConfig {
+    /// Position of a text's first token, where texts may be packed into rows: not under a mask that chooses among all keys of a row, nor
+    /// with scores for which somebody else says what lies between two places.
+    fn packs(&self) -> Option<usize> {
+        let alone = |block: &BlockConfig| matches!(block.attention.scores, Scores::Dynamic(_) | Scores::Relative(_));
+        (!self.stack.blocks.iter().any(alone)).then(|| self.embeddings.first_position())
+    }
 }
 
 struct Trunk {
@@ -112,6 +122,7 @@ impl Transformer {
                 vocab: text.embeddings.vocab,
                 hidden,
                 longest: text.embeddings.longest(),
+                packs: text.packs(),
             },
             causal,
             prefix,

@@ -139,7 +139,7 @@ impl XlNet {
         let head = (task != Task::Encoder).then(|| Head::new(head, hidden, embeddings.word(), &build)).transpose()?;
         let trunk =
             Trunk { embeddings, query: build.weight(&[1, 1, hidden])?, stack: Stack::new(&stack, hidden, &build)? };
-        let about = About { config: c.clone(), task, vocab, hidden, longest: None };
+        let about = About { config: c.clone(), task, vocab, hidden, longest: None, packs: None };
         Ok(XlNet { about, prefix, trunk, head })
     }
 

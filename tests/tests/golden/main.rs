@@ -18,6 +18,7 @@ mod models;
 mod norm;
 mod ops;
 mod optim;
+mod packed;
 mod placements;
 mod reduce;
 mod report;
@@ -47,6 +48,14 @@ fn ops_on_gpu() {
 fn ops_on_gpu_with_the_limits_of_a_browser() {
     if let Some(gpu) = portable_gpu() {
         ops::run(gpu, "gpu with the limits of a browser", true);
+    }
+}
+
+#[test]
+fn texts_beside_others_are_as_alone() {
+    packed::run(&Device::cpu());
+    if let Some(gpu) = gpu() {
+        packed::run(gpu);
     }
 }
 
