@@ -7,6 +7,7 @@ mod memory;
 mod mlm;
 mod rows;
 mod sparse;
+mod sparse24;
 
 use serde_json::{Map, Value};
 use wgrad::{DType, Device, Tensor};
@@ -38,7 +39,7 @@ pub struct Work {
 type Prepare = fn(&str, &mut Params, &Device) -> Result<Work>;
 
 /// Names of all workloads, and what makes them ready.
-const ALL: [(&str, Prepare); 33] = [
+const ALL: [(&str, Prepare); 35] = [
     ("matmul", matmul::matmul),
     ("softmax", rows::softmax),
     ("layer_norm", rows::layer_norm),
@@ -57,6 +58,8 @@ const ALL: [(&str, Prepare); 33] = [
     ("sparse_attention_bwd", sparse::sparse_attention),
     ("topk_attention", sparse::topk_attention),
     ("topk_attention_bwd", sparse::topk_attention),
+    ("sparse24", sparse24::sparse24),
+    ("sparse24_bwd", sparse24::sparse24),
     ("varlen", sparse::varlen),
     ("varlen_bwd", sparse::varlen),
     ("decode", linear::decode),

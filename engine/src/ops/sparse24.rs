@@ -44,7 +44,7 @@ pub fn force_sparse24<R>(form: Sparse24Form, f: impl FnOnce() -> R) -> R {
 /// matrix of 2048 x 2048 on two cores of a CPU and on llvmpipe there (`wgrad-bench run sparse24 form=packed`, `form=expanded`).
 fn few(device: &Device) -> [usize; 2] {
     match device.kind() {
-        Kind::Cpu(_) => [32, 8],
+        Kind::Cpu(_) => [32, 2],
         Kind::Gpu(gpu) if gpu.caps().software => [16, 8],
         // Not measured: by its bytes and multiplications a large GPU is bound by reading the matrix up to about so many.
         Kind::Gpu(_) => [8, 8],
