@@ -22,6 +22,8 @@ pub mod reference;
 pub mod rng;
 mod snippet;
 mod sparse;
+mod sparse24;
+mod sparse_rows;
 mod storage;
 mod tensor;
 
@@ -50,11 +52,16 @@ pub use ops::join::PadMode;
 pub use ops::linear_attention::LinearAttention;
 pub use ops::matmul::Epilogue;
 pub use ops::norm::{Counted, NormKind, NormOptions};
+pub use ops::patterns::PatternOptions;
 pub use ops::resample::{Interpolation, Pool};
 pub use ops::rotary::Rope;
+#[doc(hidden)]
+pub use ops::sparse24::{Sparse24Form, force_sparse24};
 pub use profile::{Profile, ProfileRow, Rates};
 pub use snippet::ScoreModifier;
 pub use sparse::{BlockIndex, BlockLayout, BlockLists, KeyIndex, SparseIndex};
+pub use sparse_rows::SparseRows;
+pub use sparse24::Sparse24;
 pub use storage::Element;
 pub use tensor::Tensor;
 pub use wgpu;

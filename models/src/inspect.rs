@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
+use wgrad::Sparse24;
 use wgrad::io::Weights;
 
 use crate::Result;
@@ -13,6 +14,8 @@ use crate::zoo::Config;
 #[derive(Default, PartialEq)]
 struct Node {
     shape: Option<Vec<usize>>,
+    /// Bytes of a packed matrix.
+    packed: Option<usize>,
     children: Vec<(String, Node)>,
 }
 
@@ -46,7 +49,10 @@ impl Node {
             };
             let count = rest.iter().enumerate().take_while(follows).count().max(1);
             let shown = if count > 1 { format!("{name}..{}", first.unwrap_or(0) + count - 1) } else { name.clone() };
-            let shape = child.shape.as_ref().map_or_else(String::new, |shape| format!("{shape:?}"));
+            let mut shape = child.shape.as_ref().map_or_else(String::new, |shape| format!("{shape:?}"));
+            if let Some(bytes) = child.packed {
+                let _ = write!(shape, " 2:4 in {} bytes", digits(bytes));
+            }
             out.push((format!("{}{shown}", "  ".repeat(depth)), shape, count * child.elements()));
             child.lines(depth + 1, out);
             rest = &rest[count..];
@@ -64,9 +70,21 @@ pub fn describe(folder: &Path) -> Result<String> {
     let mut tree = Node::default();
     let mut dtypes: BTreeMap<String, (usize, usize)> = BTreeMap::new();
     for name in weights.names() {
-        let node = name.split('.').fold(&mut tree, |node, part| node.at(part));
-        node.shape = Some(weights.shape(name)?.to_vec());
         let (dtype, bytes) = weights.stored(name)?;
+        let packed = name.rsplit_once('.').map(|(stem, _)| stem);
+        let packed =
+            packed.filter(|stem| Sparse24::is_in(&weights, stem) && Sparse24::names(stem).contains(&name.into()));
+        let node = packed.unwrap_or(name).split('.').fold(&mut tree, |node, part| node.at(part));
+        let shape = weights.shape(name)?;
+        match (packed, shape) {
+            // Both tensors of a packed matrix tell its shape; columns are rounded up to whole blocks.
+            (Some(stem), &[rows, columns]) => {
+                let each = if Sparse24::names(stem)[0] == name { 2 } else { 32 };
+                node.shape = Some(vec![rows, columns * each]);
+                node.packed = Some(node.packed.unwrap_or(0) + bytes);
+            }
+            _ => node.shape = Some(shape.to_vec()),
+        }
         let entry = dtypes.entry(dtype).or_default();
         *entry = (entry.0 + 1, entry.1 + bytes);
     }

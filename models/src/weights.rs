@@ -9,7 +9,7 @@ use crate::activation::Activation;
 /// How a matrix is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Form {
-    /// `[outputs, inputs]`.
+    /// `[outputs, inputs]`; it may be [packed](Param::set_packed).
     #[default]
     Rows,
     /// `[inputs, outputs]`, as GPT-2's.
@@ -106,7 +106,10 @@ impl Linear {
                 let x = x.linear(&inner.tensor(), None)?;
                 Ok(x.linear_then(&self.weight.tensor(), bias.as_ref(), &then)?)
             }
-            None => Ok(x.linear_then(&self.matrix()?, bias.as_ref(), &then)?),
+            None => match self.weight.packed().filter(|_| self.form == Form::Rows) {
+                Some(weight) => Ok(x.linear_sparse24_then(&weight, bias.as_ref(), &then)?),
+                None => Ok(x.linear_then(&self.matrix()?, bias.as_ref(), &then)?),
+            },
         }
     }
 

@@ -8,6 +8,7 @@ mod memory;
 mod mlm;
 mod rows;
 mod sparse;
+mod sparse24;
 
 use serde_json::{Map, Value};
 use wgrad::{DType, Device, Tensor};
@@ -58,6 +59,8 @@ const ALL: [(&str, Prepare); 35] = [
     ("sparse_attention_bwd", sparse::sparse_attention),
     ("topk_attention", sparse::topk_attention),
     ("topk_attention_bwd", sparse::topk_attention),
+    ("sparse24", sparse24::sparse24),
+    ("sparse24_bwd", sparse24::sparse24),
     ("varlen", sparse::varlen),
     ("varlen_bwd", sparse::varlen),
     ("decode", linear::decode),

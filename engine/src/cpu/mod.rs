@@ -14,7 +14,9 @@ pub(crate) mod matmul;
 pub(crate) mod norm;
 pub(crate) mod optim;
 pub(crate) mod parallel;
+pub(crate) mod patterns;
 pub(crate) mod pool;
+pub(crate) mod prune;
 pub(crate) mod random;
 pub(crate) mod reduce;
 pub(crate) mod resample;
@@ -22,6 +24,8 @@ pub(crate) mod rotary;
 pub(crate) mod scan;
 pub(crate) mod softmax;
 pub(crate) mod sort;
+pub(crate) mod sparse24;
+pub(crate) mod sparse_rows;
 pub(crate) mod strided;
 
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};

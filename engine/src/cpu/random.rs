@@ -44,11 +44,7 @@ fn value(law: Law, noise: &Noise, i: usize) -> f64 {
             let angle = f64::from(c >> 8) / f64::from(1 << 24) * std::f64::consts::TAU;
             mean + std * radius * if i.is_multiple_of(2) { angle.cos() } else { angle.sin() }
         }
-        Law::Gumbel => {
-            let words = noise.pair(i);
-            let lane = 2 * (i % 2);
-            -exponential(words[lane], words[lane + 1]).ln()
-        }
+        Law::Gumbel => gumbel(noise, i),
         Law::Bernoulli { threshold } => f64::from(u8::from(u64::from(noise.word(i)) < threshold)),
         Law::Integer { low, range } => {
             // The upper part of range times a 64-bit fraction.
@@ -58,6 +54,13 @@ fn value(law: Law, noise: &Noise, i: usize) -> f64 {
             low as f64 + ((u128::from(fraction) * u128::from(range)) >> 64) as f64
         }
     }
+}
+
+/// The Gumbel noise of element `i`.
+pub(crate) fn gumbel(noise: &Noise, i: usize) -> f64 {
+    let words = noise.pair(i);
+    let lane = 2 * (i % 2);
+    -exponential(words[lane], words[lane + 1]).ln()
 }
 
 /// An exponential variable of mean 1 whose both tails are exact to 2^-42: 64 bits choose a side, a binary exponent by counting

@@ -38,7 +38,7 @@ fn order_typed<T: Number>(op: &'static str, x: &Tensor, n: usize, k: usize, desc
 }
 
 /// A number that orders as the float does: NaN above all, both zeros equal.
-fn key(value: f64, descending: bool) -> u64 {
+pub(crate) fn key(value: f64, descending: bool) -> u64 {
     let bits = if value == 0.0 { 0 } else { value.to_bits() };
     let key = match (value.is_nan(), bits >> 63) {
         (true, _) => u64::MAX,

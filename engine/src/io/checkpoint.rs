@@ -81,8 +81,7 @@ impl Snapshot<'_> {
             let shown = shown.join(name);
             write_new(&folder.join(name), &shown, |file| file.write_all(bytes).map_err(|e| Error::file(&shown, e)))
         };
-        let model = self.module.named_parameters().into_iter().map(|(name, p)| (name, p.leaf().detach()));
-        tensors(MODEL, &model.collect::<Vec<_>>())?;
+        tensors(MODEL, &self.module.named_tensors())?;
         tensors(OPTIMIZER, &self.optimizer.state_tensors())?;
         let rng = self.optimizer.device().rng_state();
         let state = json!({

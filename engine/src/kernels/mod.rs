@@ -13,6 +13,8 @@ pub(crate) mod kept_until;
 pub(crate) mod matmul;
 pub(crate) mod norm;
 pub(crate) mod optim;
+pub(crate) mod patterns;
+pub(crate) mod prune;
 pub(crate) mod random;
 pub(crate) mod reduce;
 pub(crate) mod resample;
@@ -22,6 +24,8 @@ pub(crate) mod scan;
 pub(crate) mod softmax;
 pub(crate) mod sort;
 pub(crate) mod sparse;
+pub(crate) mod sparse24;
+pub(crate) mod sparse_rows;
 pub(crate) mod window;
 
 use std::sync::Arc;

@@ -112,7 +112,7 @@ fn dropout_part(
 }
 
 /// Seed and draw as words, lower first.
-fn halves(state: RngState) -> [u32; 4] {
+pub(crate) fn halves(state: RngState) -> [u32; 4] {
     [state.seed as u32, (state.seed >> 32) as u32, state.draws as u32, (state.draws >> 32) as u32]
 }
 

@@ -63,7 +63,7 @@ fn by_rows<const N: usize>(
 }
 
 /// A u32 for each element that orders as the elements do.
-fn keys(op: &'static str, x: &Tensor, descending: bool) -> Result<Tensor> {
+pub(crate) fn keys(op: &'static str, x: &Tensor, descending: bool) -> Result<Tensor> {
     let keys = Tensor::gpu_uninit(op, x.dims(), DType::U32, x.device())?;
     let kind = match x.dtype() {
         DType::I32 => 1.0,

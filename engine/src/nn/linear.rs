@@ -5,7 +5,7 @@ use crate::{Epilogue, Result, Tensor};
 
 /// `y = x weight^T + bias`: `x [.., inputs]` to `[.., outputs]`.
 pub struct Linear {
-    /// `[outputs, inputs]`.
+    /// `[outputs, inputs]`; it may be [packed](Param::set_packed).
     pub weight: Param,
     /// `[outputs]`.
     pub bias: Option<Param>,
@@ -28,7 +28,10 @@ impl Linear {
     /// If the last dimension of `x` is not `inputs`, or dtype or device differ from the parameters'.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let bias = self.bias.as_ref().map(Param::tensor);
-        x.linear(&self.weight.tensor(), bias.as_ref())
+        match self.weight.packed() {
+            Some(weight) => x.linear_sparse24(&weight, bias.as_ref()),
+            None => x.linear(&self.weight.tensor(), bias.as_ref()),
+        }
     }
 
     /// Applies the layer and what follows it, in one pass: see [`Tensor::linear_then`].
@@ -37,7 +40,10 @@ impl Linear {
     /// As [`forward`](Self::forward), and if a residual does not have the shape of the result.
     pub fn forward_then(&self, x: &Tensor, then: &Epilogue) -> Result<Tensor> {
         let bias = self.bias.as_ref().map(Param::tensor);
-        x.linear_then(&self.weight.tensor(), bias.as_ref(), then)
+        match self.weight.packed() {
+            Some(weight) => x.linear_sparse24_then(&weight, bias.as_ref(), then),
+            None => x.linear_then(&self.weight.tensor(), bias.as_ref(), then),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Param;
 use crate::io::Weights;
-use crate::{Error, Result};
+use crate::{Error, Result, Sparse24, Tensor};
 
 /// Whether a module trains or infers. Modules that care (dropout) own one; [`Module::train`] sets them all.
 #[derive(Clone, Debug)]
@@ -61,6 +61,16 @@ pub trait Module {
         all
     }
 
+    /// What a file of the module holds: each parameter under its name, a [packed](Param::set_packed) one as the two tensors of
+    /// [`Sparse24::to_tensors`].
+    fn named_tensors(&self) -> Vec<(String, Tensor)> {
+        let tensors = |(name, param): (String, Param)| match param.stored_packed() {
+            Some(packed) => packed.to_tensors(&name).to_vec(),
+            None => vec![(name, param.leaf().detach())],
+        };
+        self.named_parameters().into_iter().flat_map(tensors).collect()
+    }
+
     /// Number of elements of all parameters, tied ones counted once.
     fn parameter_count(&self) -> usize {
         self.named_parameters().iter().map(|(_, param)| param.elements()).sum()
@@ -75,7 +85,8 @@ pub trait Module {
         }));
     }
 
-    /// Sets every parameter from a file, converted to the parameter's dtype. Either all are set or none.
+    /// Sets every parameter from a file, converted to the parameter's dtype. Either all are set or none. A matrix `NAME` that the
+    /// file has packed, as `NAME.values` and `NAME.meta` (see [`Sparse24`]), stays packed.
     ///
     /// # Errors
     /// If a tensor is missing, is there but belongs to no parameter, or has the wrong shape: names file and tensors.
@@ -128,26 +139,52 @@ type Judge = fn(&LoadReport, &Weights) -> Result<()>;
 
 fn load_where<M: Module + ?Sized>(module: &M, weights: &Weights, judge: Judge) -> Result<LoadReport> {
     let names = all_names(module);
-    let known: HashSet<&str> = names.iter().map(|(name, _)| name.as_str()).collect();
-    let surplus = weights.names().filter(|name| !known.contains(name)).map(str::to_string).collect();
+    let known: HashSet<String> = names.iter().flat_map(|(name, param)| names_in(weights, name, param)).collect();
+    let surplus = weights.names().filter(|&name| !known.contains(name)).map(str::to_string).collect();
     let mut report = LoadReport { surplus, missing: Vec::new() };
     // A tied parameter may stand in the file under any of its names.
     let found: HashSet<u64> =
-        names.iter().filter(|(name, _)| weights.contains(name)).map(|(_, param)| param.id()).collect();
+        names.iter().filter(|(name, param)| !names_in(weights, name, param).is_empty()).map(|(_, p)| p.id()).collect();
     report.missing =
         names.iter().filter(|(_, param)| !found.contains(&param.id())).map(|(name, _)| name.clone()).collect();
     judge(&report, weights)?;
     let mut values = Vec::new();
     let mut seen = HashSet::new();
     for (name, param) in &names {
-        if weights.contains(name) && seen.insert(param.id()) {
-            values.push((param, weights.tensor_like(name, param.shape(), param.dtype(), param.device())?));
+        let stored = names_in(weights, name, param);
+        if stored.is_empty() || !seen.insert(param.id()) {
+            continue;
         }
+        let value = match (param.shape(), stored.len()) {
+            (&[rows, columns], 2) => {
+                Value::Packed(Sparse24::load(weights, name, [rows, columns], param.dtype(), param.device())?)
+            }
+            (shape, _) => Value::Dense(weights.tensor_like(name, shape, param.dtype(), param.device())?),
+        };
+        values.push((param, value));
     }
     for (param, value) in values {
-        param.set(&value)?;
+        match value {
+            Value::Dense(value) => param.set(&value)?,
+            Value::Packed(packed) => param.set_packed(&packed)?,
+        }
     }
     Ok(report)
+}
+
+/// What a parameter is set to.
+enum Value {
+    Dense(Tensor),
+    Packed(Sparse24),
+}
+
+/// The tensors of a file that stand for a parameter under this name: itself, or the two of a packed matrix, or none.
+fn names_in(weights: &Weights, name: &str, param: &Param) -> Vec<String> {
+    if weights.contains(name) {
+        return vec![name.to_string()];
+    }
+    let packed = param.shape().len() == 2 && Sparse24::is_in(weights, name);
+    if packed { Sparse24::names(name).to_vec() } else { Vec::new() }
 }
 
 /// All names of all parameters, tied ones under each of theirs.

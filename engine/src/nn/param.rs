@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use crate::autograd::GradRef;
 use crate::layout::Dims;
-use crate::{DType, Device, Error, Gradients, Result, Tensor};
+use crate::{DType, Device, Error, Gradients, Result, Sparse24, Tensor};
 
 /// A trainable tensor in a cell. Cloning gives another handle on the same parameter, which is how weights are tied.
 ///
@@ -35,6 +35,8 @@ struct Inner {
     value: RwLock<Tensor>,
     /// What is shown in place of the value.
     shown: RwLock<Option<Tensor>>,
+    /// The value, if it is packed.
+    packed: RwLock<Option<Sparse24>>,
 }
 
 impl Param {
@@ -52,6 +54,7 @@ impl Param {
             device: value.device().clone(),
             value: RwLock::new(value.with_grad(None)),
             shown: RwLock::new(None),
+            packed: RwLock::new(None),
         })))
     }
 
@@ -63,8 +66,14 @@ impl Param {
         self.leaf()
     }
 
-    /// The value as a leaf of the graph, whatever is shown in its place.
+    /// The value as a leaf of the graph, whatever is shown in its place. A [packed](Self::set_packed) value is expanded, and is no leaf.
     pub fn leaf(&self) -> Tensor {
+        if let Some(packed) = &*self.0.packed.read().unwrap_or_else(PoisonError::into_inner) {
+            // Without memory for it, what remains is NaN, which nobody takes for a weight.
+            if let Ok(dense) = packed.to_dense() {
+                return dense.detach();
+            }
+        }
         let value = self.0.value.read().unwrap_or_else(PoisonError::into_inner);
         // Always a handle of its own, so that the optimizer can count who looks at the memory.
         value.with_grad(self.is_trainable().then(|| self.0.leaf.clone()))
@@ -77,7 +86,38 @@ impl Param {
     pub fn set(&self, value: &Tensor) -> Result<()> {
         self.expect_like("Param::set", value)?;
         *self.lock() = value.with_grad(None);
+        *self.0.packed.write().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(())
+    }
+
+    /// Replaces the value of a matrix by a packed one, and gives the memory of the dense one back. Linear layers then multiply by
+    /// the packed matrix; whoever else asks for the value gets it expanded. The parameter is frozen, since an optimizer would have
+    /// to move what is packed: to train it, make a leaf of [`Sparse24::values`].
+    ///
+    /// # Errors
+    /// If shape, dtype or device differ from the parameter's, or memory is exhausted.
+    pub fn set_packed(&self, packed: &Sparse24) -> Result<()> {
+        let op = "Param::set_packed";
+        self.expect_parts(op, &[packed.rows(), packed.cols()], packed.dtype(), packed.device())?;
+        let nothing = Tensor::full(f64::NAN, &[], self.dtype(), self.device())?.expand(self.shape())?;
+        let packed = packed.with_values(&packed.values().detach())?;
+        self.set_trainable(false);
+        *self.lock() = nothing;
+        *self.0.packed.write().unwrap_or_else(PoisonError::into_inner) = Some(packed);
+        Ok(())
+    }
+
+    /// The packed value, if there is one and nothing is [shown](Self::show) in its place.
+    pub fn packed(&self) -> Option<Sparse24> {
+        match &*self.0.shown.read().unwrap_or_else(PoisonError::into_inner) {
+            Some(_) => None,
+            None => self.stored_packed(),
+        }
+    }
+
+    /// The packed value, whatever is shown in its place.
+    pub(crate) fn stored_packed(&self) -> Option<Sparse24> {
+        self.0.packed.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Shows modules a tensor in place of the value, until another is shown, or `None`: the value under a learned mask, for
@@ -107,15 +147,19 @@ impl Param {
     }
 
     fn expect_like(&self, op: &'static str, value: &Tensor) -> Result<()> {
-        if value.shape() != self.shape() {
-            let message = format!("a value of shape {:?} for a parameter of shape {:?}", value.shape(), self.shape());
+        self.expect_parts(op, value.shape(), value.dtype(), value.device())
+    }
+
+    fn expect_parts(&self, op: &'static str, shape: &[usize], dtype: DType, device: &Device) -> Result<()> {
+        if shape != self.shape() {
+            let message = format!("a value of shape {shape:?} for a parameter of shape {:?}", self.shape());
             return Err(Error::shape(op, message));
         }
-        if value.dtype() != self.dtype() {
-            return Err(Error::DType { op, got: value.dtype(), expected: "the dtype of the parameter" });
+        if dtype != self.dtype() {
+            return Err(Error::DType { op, got: dtype, expected: "the dtype of the parameter" });
         }
-        if !value.device().same(self.device()) {
-            let (left, right) = (self.device().to_string(), value.device().to_string());
+        if !device.same(self.device()) {
+            let (left, right) = (self.device().to_string(), device.to_string());
             return Err(Error::DeviceMismatch { op, left, right });
         }
         Ok(())

@@ -46,7 +46,7 @@ pub(crate) struct Output {
 }
 
 impl<'a> Product<'a> {
-    fn new(op: &'static str, a: &'a Tensor, b: &'a Tensor) -> Self {
+    pub fn new(op: &'static str, a: &'a Tensor, b: &'a Tensor) -> Self {
         Product { op, a, b, finish: Finish::default() }
     }
 
@@ -68,7 +68,7 @@ impl<'a> Product<'a> {
     }
 
     /// Runs it on the device of the operands; the results have their dtype. Nothing is recorded.
-    fn run(&self) -> Result<Output> {
+    pub fn run(&self) -> Result<Output> {
         let dtype = self.a.dtype();
         self.a.device().expect_room(self.op, self.shape()?.elements(), dtype)?;
         match self.a.device().kind() {
@@ -87,7 +87,7 @@ impl<'a> Product<'a> {
     }
 
     /// As [`run`](Self::run), where no z is wanted.
-    fn value(&self) -> Result<Tensor> {
+    pub fn value(&self) -> Result<Tensor> {
         Ok(self.run()?.y)
     }
 }
@@ -114,7 +114,7 @@ fn is_one_matrix(x: &Tensor) -> bool {
 }
 
 /// All rows of all matrices as one matrix. A view where strides allow it.
-fn fold(op: &'static str, x: &Tensor) -> Result<Tensor> {
+pub(crate) fn fold(op: &'static str, x: &Tensor) -> Result<Tensor> {
     let (width, lead) = match x.shape() {
         [lead @ .., width] => (*width, lead),
         [] => return Err(Error::shape(op, "a scalar where a matrix is expected")),
@@ -123,7 +123,7 @@ fn fold(op: &'static str, x: &Tensor) -> Result<Tensor> {
 }
 
 /// Swaps the last two dimensions.
-fn transposed(x: &Tensor) -> Tensor {
+pub(crate) fn transposed(x: &Tensor) -> Tensor {
     let mut axes: Vec<usize> = (0..x.rank()).collect();
     let rank = axes.len();
     axes.swap(rank - 2, rank - 1);

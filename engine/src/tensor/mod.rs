@@ -13,12 +13,14 @@ mod linear_attention;
 mod matmul;
 mod norm;
 mod operators;
+mod prune;
 mod random;
 mod reduce;
 mod resample;
 mod scan;
 mod softmax;
 mod sort;
+mod sparse24;
 mod unary;
 mod view;
 

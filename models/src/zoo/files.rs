@@ -73,6 +73,5 @@ pub fn save(model: &dyn Module, config: &Value, folder: &Path) -> Result<()> {
     let path = folder.join("config.json");
     let text = serde_json::to_string_pretty(config).map_err(|e| Error::file(&path, e))?;
     fsx::write(&path, format!("{text}\n").as_bytes())?;
-    let tensors = model.named_parameters().into_iter().map(|(name, param)| (name, param.leaf().detach()));
-    Ok(io::save(folder.join("model.safetensors"), &tensors.collect::<Vec<_>>())?)
+    Ok(io::save(folder.join("model.safetensors"), &model.named_tensors())?)
 }
