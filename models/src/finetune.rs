@@ -2,17 +2,14 @@
 
 use wgrad::optim::{Adam, Decay, Group, Optimizer, Rule, Schedule};
 use wgrad::rng::Philox;
-use wgrad::{DType, Device, Tensor, no_grad};
+use wgrad::{Device, no_grad};
 
-use crate::corrupt::mlm::{Mlm, Row};
-use crate::front::embeddings::TextInput;
-use crate::zoo::{Task, TextModel};
+use crate::rows::{Rows, Split};
+use crate::zoo::TextModel;
 use crate::{Error, Result};
 
 /// Rows of held-out text that are scored.
 const HELD_OUT_ROWS: usize = 32;
-/// Share of the text that is held out.
-const HELD_OUT: usize = 10;
 
 /// How a model is trained.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -52,26 +49,15 @@ pub fn finetune(
     seen: &mut dyn FnMut(u64, f64),
 ) -> Result<Losses> {
     let &Settings { steps, batch, length, lr, seed } = settings;
-    let about = model.about();
-    let masking = match (about.task, mask) {
-        (Task::CausalLm, _) => None,
-        (Task::MaskedLm, Some(mask)) => Some(Mlm::bert(mask, about.vocab)),
-        (Task::MaskedLm, None) => {
-            return Err(Error::config("training takes a tokenizer with a token [MASK] or <mask>"));
-        }
-        _ => return Err(about.config.error("only causal and masked language models can be trained further")),
-    };
-    if about.longest.is_some_and(|longest| length > longest) {
-        return Err(Error::argument("length", format!("{length} tokens, but the model has fewer positions")));
+    if batch == 0 {
+        return Err(Error::argument("batch", "rows of a batch must be 1 or more"));
     }
-    let (text, held_out) = ids.split_at(ids.len() - ids.len() / HELD_OUT);
-    if batch == 0 || length < 2 || held_out.len() <= length {
-        let message = format!("{} tokens, too few for rows of {length} of which a tenth is held out", ids.len());
-        return Err(Error::text(message));
-    }
-    let rows = Rows { masking, length, device };
+    let rows = Rows::new(model, mask, length, device)?;
+    let split = Split::last_tenth(ids);
+    rows.fit(split)?;
+    let Split { train: text, held_out } = split;
     let score = || {
-        let starts = (0..HELD_OUT_ROWS).map(|row| row * (held_out.len() - length) / HELD_OUT_ROWS).collect();
+        let starts = rows.spread(held_out, HELD_OUT_ROWS);
         no_grad(|| Ok::<_, Error>(rows.loss(model, held_out, starts, &mut Philox::new(seed, 1), 0)?.item()?))
     };
     model.train(false);
@@ -82,7 +68,7 @@ pub fn finetune(
     let mut rng = Philox::new(seed, 0);
     model.train(true);
     for step in 0..steps {
-        let starts = (0..batch).map(|_| rng.below((text.len() - length) as u32 + 1) as usize).collect();
+        let starts = rows.draw(text, batch, &mut rng);
         let loss = rows.loss(model, text, starts, &mut rng, step)?;
         optimizer.set_learning_rate(schedule.at(step))?;
         optimizer.step(&loss.backward()?)?;
@@ -92,46 +78,4 @@ pub fn finetune(
     }
     model.train(false);
     Ok(Losses { before, after: score()? })
-}
-
-/// Rows of a text as batches.
-struct Rows<'a> {
-    masking: Option<Mlm>,
-    length: usize,
-    device: &'a Device,
-}
-
-impl Rows<'_> {
-    /// The loss of the rows that begin at `starts`.
-    fn loss(
-        &self,
-        model: &dyn TextModel,
-        text: &[u32],
-        starts: Vec<usize>,
-        rng: &mut Philox,
-        step: u64,
-    ) -> Result<Tensor> {
-        let shape = [starts.len(), self.length];
-        let (mut ids, mut labels): (Vec<u32>, Vec<i32>) = Default::default();
-        for start in starts {
-            let row = &text[start..start + self.length];
-            match &self.masking {
-                None => {
-                    ids.extend(row);
-                    labels.extend(row.iter().map(|&id| id as i32));
-                }
-                Some(mlm) => {
-                    let (special, word_start) = (vec![false; row.len()], vec![true; row.len()]);
-                    let corrupted =
-                        mlm.corrupt(Row { ids: row, special: &special, word_start: &word_start }, step, rng)?;
-                    ids.extend(corrupted.input_ids);
-                    labels.extend(corrupted.labels);
-                }
-            }
-        }
-        let ids = Tensor::from_vec(ids, &shape, self.device)?;
-        let labels = Tensor::from_vec(labels, &shape, self.device)?;
-        let logits = model.logits(&model.encode(&TextInput::new(&ids))?)?.cast(DType::F32)?;
-        model.loss(&logits, &labels, None)
-    }
 }

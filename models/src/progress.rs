@@ -106,6 +106,11 @@ impl Progress {
     pub fn finish(mut self, reading: Reading) {
         self.last_line = None;
         self.show(reading);
+        self.end();
+    }
+
+    /// Ends with what was shown last.
+    pub fn end(self) {
         if let Some(bar) = &self.bar {
             bar.abandon();
         }

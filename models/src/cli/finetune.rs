@@ -10,10 +10,6 @@ use crate::finetune::{Settings, finetune};
 use crate::front::codec::Codec;
 use crate::{Error, Result, fsx, zoo};
 
-/// Files that a model folder may hold beside configuration and weights.
-const BESIDE: [&str; 5] =
-    ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "generation_config.json"];
-
 const EXAMPLES: &str = "Examples:
   wgrad finetune path/to/gpt2 --text book.txt --out runs/gpt2-book
   wgrad finetune path/to/bert --text a.txt b.txt --steps 500 --lr 5e-5 --out runs/bert-mine";
@@ -71,12 +67,6 @@ pub fn run(args: &FinetuneArgs) -> Result<()> {
         log::info!("step {step}: loss {loss:.4}");
     })?;
     model.save(&args.out)?;
-    for name in BESIDE {
-        let from = args.model.join(name);
-        if from.exists() {
-            let to = args.out.join(name);
-            std::fs::copy(&from, &to).map_err(|e| Error::io(&to, &e))?;
-        }
-    }
+    super::copy_beside(&args.model, &args.out)?;
     super::print(&format!("held-out loss {:.4} -> {:.4}; in {}\n", losses.before, losses.after, args.out.display()))
 }

@@ -9,6 +9,7 @@ mod finetune;
 mod generate;
 mod inspect;
 mod score;
+mod sparsify;
 mod systems;
 mod train;
 
@@ -19,7 +20,7 @@ use std::process::ExitCode;
 use args::TrainArgs;
 use clap::{Parser, Subcommand};
 
-use crate::{Error, Result};
+use crate::{Error, Result, fsx};
 
 /// A tensor engine that shows what it can: trains, fills masks, checks model systems.
 #[derive(Debug, Parser)]
@@ -38,6 +39,7 @@ enum Command {
     Score(score::ScoreArgs),
     Embed(embed::EmbedArgs),
     Finetune(finetune::FinetuneArgs),
+    Sparsify(sparsify::SparsifyArgs),
     Devices(args::DevicesArgs),
     Systems(args::SystemsArgs),
 }
@@ -61,6 +63,7 @@ pub fn main() -> ExitCode {
         Some(Command::Score(args)) => score::run(&args),
         Some(Command::Embed(args)) => embed::run(&args),
         Some(Command::Finetune(args)) => finetune::run(&args),
+        Some(Command::Sparsify(args)) => sparsify::run(&args),
         Some(Command::Devices(args)) => devices::run(&args),
         Some(Command::Systems(args)) => systems::run(&args),
     };
@@ -98,6 +101,21 @@ fn free_folder(named: Option<&Path>, name: &str, taken: fn(&Path) -> bool) -> Re
         return Err(Error::argument("--out", message));
     }
     Ok(folder.to_owned())
+}
+
+/// Files that a model folder may hold beside configuration and weights.
+const BESIDE: [&str; 5] =
+    ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "generation_config.json"];
+
+/// Copies what stands beside configuration and weights from one model folder to another.
+fn copy_beside(from: &Path, to: &Path) -> Result<()> {
+    for name in BESIDE {
+        let (from, to) = (from.join(name), to.join(name));
+        if from.exists() {
+            fsx::write(&to, &std::fs::read(&from).map_err(|e| Error::io(&from, &e))?)?;
+        }
+    }
+    Ok(())
 }
 
 /// Prints to standard output. A reader that has gone, as in `| head`, is no error.

@@ -12,7 +12,7 @@ use wgrad::Device;
 use crate::placement::{Placement, Shape};
 use crate::train::write_json;
 use crate::{Error, Result, fsx};
-use text::Bytes;
+pub(crate) use text::{Bytes, Part};
 
 /// Files of a comparison in its folder.
 const SETTINGS: &str = "compare.json";

@@ -32,7 +32,14 @@ impl Bytes {
     /// # Errors
     /// If a file cannot be read, or the text is too little for rows of this length.
     pub fn read(paths: &[PathBuf], length: usize) -> Result<Self> {
-        let corpus = if paths.is_empty() { Corpus::of_project()? } else { Corpus::read(paths)? };
+        Self::of(&if paths.is_empty() { Corpus::of_project()? } else { Corpus::read(paths)? }, length)
+    }
+
+    /// The text of a corpus.
+    ///
+    /// # Errors
+    /// If it is too little for rows of this length.
+    pub fn of(corpus: &Corpus, length: usize) -> Result<Self> {
         let bytes = Bytes { train: corpus.train.join("\n"), held_out: corpus.held_out.join("\n") };
         let least = bytes.train.len().min(bytes.held_out.len());
         match least > length + 1 {

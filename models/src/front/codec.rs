@@ -8,6 +8,9 @@ use crate::{Error, Result};
 /// What the token that stands for a word to fill may be called.
 const MASKS: [&str; 2] = ["[MASK]", "<mask>"];
 
+/// What the token at the end of a text may be called.
+const ENDS: [&str; 2] = ["[SEP]", "</s>"];
+
 /// The tokenizer of a Hugging Face folder. Without one, texts are token ids in digits.
 pub struct Codec(Option<tokenizers::Tokenizer>);
 
@@ -80,6 +83,26 @@ impl Codec {
     /// Name and id of the token that stands for a word to fill, if there is one.
     pub fn mask(&self) -> Option<(&'static str, u32)> {
         MASKS.into_iter().find_map(|name| Some((name, self.0.as_ref()?.token_to_id(name)?)))
+    }
+
+    /// Ids of texts one after another, each ended by `[SEP]` or `</s>` if there is such a token, else by a line break. Without a tokenizer
+    /// texts have no ends.
+    ///
+    /// # Errors
+    /// As [`Codec::encode`].
+    pub fn encode_all(&self, texts: &[String]) -> Result<Vec<u32>> {
+        let end = ENDS.into_iter().find_map(|name| self.0.as_ref()?.token_to_id(name));
+        let mut ids = Vec::new();
+        for text in texts {
+            match end {
+                Some(end) => {
+                    ids.extend(self.encode(text, false)?);
+                    ids.push(end);
+                }
+                None => ids.extend(self.encode(&format!("{text}\n"), false)?),
+            }
+        }
+        Ok(ids)
     }
 
     /// One more than the largest id; None without a tokenizer.

@@ -33,6 +33,11 @@ impl Corpus {
     /// The sources and documents of wgrad itself: of the clone that the working directory is in, else of the one that this
     /// program was built from.
     pub fn of_project() -> Result<Self> {
+        Self::of_project_files(&PROJECT_EXTENSIONS)
+    }
+
+    /// The same of files whose names end in one of these alone: the project's Rust, or its shaders.
+    pub fn of_project_files(extensions: &[&str]) -> Result<Self> {
         let here = std::env::current_dir().unwrap_or_default();
         let built_from = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
         let root = here.ancestors().chain(built_from).find(|folder| is_project(folder)).ok_or_else(|| {
@@ -41,24 +46,14 @@ impl Corpus {
             )
         })?;
         let mut files = Vec::new();
-        collect(root, &|path| PROJECT_EXTENSIONS.contains(&extension(path)), &mut files)?;
+        collect(root, &|path| extensions.contains(&extension(path)), &mut files)?;
         Self::from_files(&files)
     }
 
     /// The text files among `paths` and everywhere below the folders among them. Hidden files, folders named `target`, and files that
     /// are not UTF-8 text are passed over in folders; a file that is named itself must be text.
     pub fn read(paths: &[PathBuf]) -> Result<Self> {
-        let mut files = Vec::new();
-        for path in paths {
-            let meta = fs::metadata(path).map_err(|error| Error::io(path, &error))?;
-            if meta.is_dir() {
-                collect(path, &|_| true, &mut files)?;
-            } else {
-                crate::fsx::read_text(path)?;
-                files.push(path.clone());
-            }
-        }
-        Self::from_files(&files)
+        Self::from_files(&files_below(paths)?)
     }
 
     fn from_files(files: &[PathBuf]) -> Result<Self> {
@@ -119,6 +114,21 @@ impl Corpus {
         ranked.truncate(count);
         ranked
     }
+}
+
+/// The files among `paths`, which must be text, and all below the folders among them.
+fn files_below(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        let meta = fs::metadata(path).map_err(|error| Error::io(path, &error))?;
+        if meta.is_dir() {
+            collect(path, &|_| true, &mut files)?;
+        } else {
+            crate::fsx::read_text(path)?;
+            files.push(path.clone());
+        }
+    }
+    Ok(files)
 }
 
 fn is_project(folder: &Path) -> bool {

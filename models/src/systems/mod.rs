@@ -8,6 +8,7 @@ mod deepscalelm;
 pub mod depth_lab;
 mod dyn_mask_rate;
 mod dynamic_mask_attention;
+mod essential_sparsity;
 mod falcon;
 mod funnel;
 mod glm;
@@ -20,6 +21,7 @@ mod latent_attention;
 mod layernorm_expressivity;
 mod layernorm_scaling;
 mod markov_lab;
+mod maskllm;
 mod mix_ln;
 mod mlra;
 mod mosaicbert;
@@ -37,6 +39,10 @@ mod qknorm;
 mod ragged;
 mod sea;
 mod simple_rmsnorm;
+mod sparse_lab;
+mod sparse_pretraining_schedules;
+mod spdf;
+mod sr_ste;
 mod textual_mask_prediction;
 mod transfusion;
 mod transnormer_llm;
@@ -58,6 +64,7 @@ pub const SYSTEMS: &[System] = &[
     deberta_attention::SYSTEM,
     dyn_mask_rate::SYSTEM,
     dynamic_mask_attention::SYSTEM,
+    essential_sparsity::SYSTEM,
     falcon::SYSTEM,
     funnel::SYSTEM,
     glm::SYSTEM,
@@ -68,6 +75,7 @@ pub const SYSTEMS: &[System] = &[
     latent_attention::SYSTEM,
     layernorm_expressivity::SYSTEM,
     layernorm_scaling::SYSTEM,
+    maskllm::SYSTEM,
     mix_ln::SYSTEM,
     mlra::SYSTEM,
     mosaicbert::SYSTEM,
@@ -84,6 +92,9 @@ pub const SYSTEMS: &[System] = &[
     qknorm::SYSTEM,
     sea::SYSTEM,
     simple_rmsnorm::SYSTEM,
+    sparse_pretraining_schedules::SYSTEM,
+    spdf::SYSTEM,
+    sr_ste::SYSTEM,
     textual_mask_prediction::SYSTEM,
     transfusion::SYSTEM,
     transnormer_llm::SYSTEM,

@@ -1,0 +1,273 @@
+//! `wgrad sparsify`
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+use wgrad::{DType, Device, Tensor};
+
+use super::args::{DeviceArgs, positive, size};
+use crate::front::codec::Codec;
+use crate::front::corpus::Corpus;
+use crate::plot::{Chart, Series};
+use crate::rows::Split;
+use crate::sparsify::{Job, MaskLlm, Method, OneShot, Outcome, Prior};
+use crate::weights::{Matrix, Pattern};
+use crate::{Error, Result, fsx, zoo};
+
+const EXAMPLES: &str = "Examples:
+  wgrad sparsify runs/mlm --method magnitude --text notes.txt -o runs/mlm-magnitude
+  wgrad sparsify path/to/gpt2 --method sparsegpt --text book.txt -o runs/gpt2-sparse
+  wgrad sparsify runs/mlm --method all --text notes.txt -o runs/sparse
+  wgrad sparsify path/to/gpt2 --method maskllm --steps 500 --text book.txt -o runs/gpt2-masked
+  wgrad sparsify path/to/gpt2 --method maskllm --prior runs/gpt2-masked --text law.txt -o runs/gpt2-law";
+
+/// How weights are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MethodArg {
+    /// The largest
+    Magnitude,
+    /// The largest times the size of their inputs
+    Wanda,
+    /// Those that the layer's outputs need most; what is kept is mended
+    Sparsegpt,
+    /// Learned from the loss, weights unchanged
+    Maskllm,
+    /// Each of them in a folder of its own, with a table and a picture
+    All,
+}
+
+impl MethodArg {
+    fn one_shot(self) -> Option<OneShot> {
+        match self {
+            MethodArg::Magnitude => Some(OneShot::Magnitude),
+            MethodArg::Wanda => Some(OneShot::Wanda),
+            MethodArg::Sparsegpt => Some(OneShot::SparseGpt),
+            MethodArg::Maskllm | MethodArg::All => None,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self.one_shot() {
+            Some(method) => method.name(),
+            None if self == MethodArg::Maskllm => "maskllm",
+            None => "all",
+        }
+    }
+}
+
+/// Make a language model sparse: of each four neighbouring weights two stay
+#[derive(Debug, Clone, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct SparsifyArgs {
+    /// Folder with config.json, model.safetensors and, for words, tokenizer.json
+    #[arg(value_name = "DIR")]
+    pub model: PathBuf,
+    /// How weights are chosen
+    #[arg(long, value_enum)]
+    pub method: MethodArg,
+    /// Files or folders to learn from; a twentieth is held out, the same as of `wgrad train`
+    #[arg(long, value_name = "PATH", num_args = 1.., required = true)]
+    pub text: Vec<PathBuf>,
+    /// Folder for the sparse model
+    #[arg(short, long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Weights kept of each group along a row; learned masks are 2:4
+    #[arg(long, value_name = "N:M", default_value = "2:4")]
+    pub pattern: Pattern,
+    /// Training steps of learned masks
+    #[arg(long, default_value = "300", value_parser = clap::value_parser!(u64).range(1..))]
+    pub steps: u64,
+    /// Highest learning rate of learned masks [default: 1 / steps]
+    #[arg(long, value_parser = positive)]
+    pub lr: Option<f32>,
+    /// What learned masks start from: magnitude, wanda, sparsegpt, none, or a folder with this model made sparse before
+    #[arg(long, value_name = "METHOD|DIR", default_value = "sparsegpt")]
+    pub prior: String,
+    /// Rows that methods which do not learn look at
+    #[arg(long, value_name = "ROWS", default_value = "64", value_parser = size(1, 1 << 20))]
+    pub calibration: usize,
+    /// Rows in a batch
+    #[arg(long, value_name = "ROWS", default_value = "8", value_parser = size(1, 1 << 16))]
+    pub batch: usize,
+    /// Tokens in a row [default: 128, or as many as the model has positions for]
+    #[arg(long, value_name = "TOKENS", value_parser = size(4, 1 << 20))]
+    pub length: Option<usize>,
+    /// Seed of the order of the text and of the masks
+    #[arg(long, default_value = "0")]
+    pub seed: u64,
+    /// Print JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+    /// Where it runs
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+/// Makes a model sparse, saves it, and prints the perplexity on held-out text before and after.
+pub fn run(args: &SparsifyArgs) -> Result<()> {
+    let codec = Codec::open(&args.model)?;
+    let [train, held_out] = read(args, &codec)?;
+    let device = args.device.open()?;
+    let input = Input { args, train, held_out, mask: codec.mask().map(|(_, id)| id), device };
+    if args.method == MethodArg::All {
+        return input.all();
+    }
+    let outcome = input.make(args.method, &args.out, None)?;
+    if args.json {
+        return super::print(&super::json(&figures(args, args.method, &outcome))?);
+    }
+    let Outcome { before, after, matrices, weights, .. } = outcome;
+    super::print(&format!(
+        "{}: {matrices} matrices of {weights} weights are {} sparse\nheld-out perplexity {:.4} -> {:.4} over {} tokens; in {}\n",
+        args.method.name(),
+        args.pattern,
+        before.perplexity,
+        after.perplexity,
+        after.tokens,
+        args.out.display()
+    ))
+}
+
+/// Tokens to learn from and tokens held out: the same segments that `wgrad train` holds out of this text, or, of token ids, the last tenth.
+fn read(args: &SparsifyArgs, codec: &Codec) -> Result<[Vec<u32>; 2]> {
+    if codec.size().is_some() {
+        let corpus = Corpus::read(&args.text)?;
+        return Ok([codec.encode_all(&corpus.train)?, codec.encode_all(&corpus.held_out)?]);
+    }
+    let mut ids = Vec::new();
+    for path in &args.text {
+        ids.extend(codec.encode(&fsx::read_text(path)?, false)?);
+    }
+    let Split { train, held_out } = Split::last_tenth(&ids);
+    Ok([train.to_vec(), held_out.to_vec()])
+}
+
+/// What a run has read.
+struct Input<'a> {
+    args: &'a SparsifyArgs,
+    train: Vec<u32>,
+    held_out: Vec<u32>,
+    mask: Option<u32>,
+    device: Device,
+}
+
+impl Input<'_> {
+    /// Makes the model sparse by a method, and saves it.
+    fn make(&self, method: MethodArg, out: &Path, look_every: Option<u64>) -> Result<Outcome> {
+        let args = self.args;
+        if out.join("config.json").exists() {
+            return Err(Error::file(out, "already holds a model: name another folder"));
+        }
+        self.device.set_seed(args.seed);
+        let loaded = zoo::load(&args.model, DType::F32, &self.device)?;
+        let model = loaded.text()?;
+        let &SparsifyArgs { pattern, batch, calibration, seed, .. } = args;
+        let length = args.length.unwrap_or_else(|| model.about().longest.map_or(128, |longest| longest.min(128)));
+        let method = match method.one_shot() {
+            Some(method) => Method::OneShot(method),
+            None => {
+                let paper = MaskLlm::new(args.steps);
+                let settings = MaskLlm { lr: args.lr.map_or(paper.lr, f64::from), ..paper };
+                Method::MaskLlm(settings, prior(&args.prior, &Matrix::of_blocks(model), &self.device)?)
+            }
+        };
+        let job = Job { method, pattern, batch, length, calibration, seed, look_every };
+        let outcome =
+            job.run(model, Split { train: &self.train, held_out: &self.held_out }, self.mask, &self.device)?;
+        loaded.save(out)?;
+        super::copy_beside(&args.model, out)?;
+        Ok(outcome)
+    }
+
+    /// Every method, each in a folder of its own, with a table and a picture of them all.
+    fn all(&self) -> Result<()> {
+        let (args, out) = (self.args, &self.args.out);
+        let look_every = Some((args.steps / 10).max(1));
+        let mut found = Vec::new();
+        for method in MethodArg::value_variants().iter().filter(|method| **method != MethodArg::All) {
+            log::info!("{}", method.name());
+            found.push((*method, self.make(*method, &out.join(method.name()), look_every)?));
+        }
+        let list: Vec<Value> = found.iter().map(|(method, outcome)| figures(args, *method, outcome)).collect();
+        fsx::write(&out.join("perplexity.json"), super::json(&list)?.as_bytes())?;
+        let picture = out.join("perplexity.svg");
+        draw(&found, args)?.save(&picture)?;
+        if args.json {
+            return super::print(&super::json(&list)?);
+        }
+        let dense = found.first().map_or(f64::NAN, |(_, outcome)| outcome.before.perplexity);
+        let row = |name: &str, perplexity: f64, seconds: f64| {
+            format!("{name:<12}{perplexity:>12.4}{:>12.4}{seconds:>10.1}\n", perplexity.ln() - dense.ln())
+        };
+        let mut table = format!("{:<12}{:>12}{:>12}{:>10}\n", "method", "perplexity", "nats lost", "seconds");
+        table += &row("dense", dense, 0.0);
+        table.extend(found.iter().map(|(method, o)| row(method.name(), o.after.perplexity, o.seconds)));
+        super::print(&format!("{table}\npicture: {}\n", picture.display()))
+    }
+}
+
+/// What programs are told of a method.
+fn figures(args: &SparsifyArgs, method: MethodArg, outcome: &Outcome) -> Value {
+    json!({
+        "method": method.name(), "pattern": args.pattern.to_string(), "matrices": outcome.matrices,
+        "weights": outcome.weights, "perplexity_before": outcome.before.perplexity,
+        "perplexity_after": outcome.after.perplexity, "tokens": outcome.after.tokens, "seconds": outcome.seconds,
+        "course": outcome.course,
+    })
+}
+
+/// Perplexities against the steps of the one method that takes any.
+fn draw(found: &[(MethodArg, Outcome)], args: &SparsifyArgs) -> Result<Chart> {
+    let end = args.steps as f64;
+    let level = |name: &str, perplexity| Series::new(name, vec![(0.0, perplexity), (end, perplexity)]);
+    let title = format!("{} sparse by each method", args.pattern);
+    let mut chart = Chart::new(title, "steps of learned masks", "held-out perplexity").log_y();
+    if let Some((_, outcome)) = found.first() {
+        chart = chart.with(level("dense", outcome.before.perplexity));
+    }
+    for (method, outcome) in found {
+        let after = outcome.after.perplexity;
+        chart = chart.with(match &outcome.course[..] {
+            [] => level(method.name(), after),
+            course => {
+                let course = course.iter().map(|&(step, perplexity)| (step as f64, perplexity));
+                Series::new(method.name(), course.chain([(end, after)]).collect())
+            }
+        });
+    }
+    Ok(chart)
+}
+
+/// What `--prior` names.
+fn prior(name: &str, matrices: &[(String, Matrix)], device: &Device) -> Result<Prior> {
+    if name == "none" {
+        return Ok(Prior::None);
+    }
+    if let Some(method) = MethodArg::from_str(name, false).ok().and_then(MethodArg::one_shot) {
+        return Ok(Prior::OneShot(method));
+    }
+    let folder = Path::new(name);
+    if !folder.is_dir() {
+        let message = format!("{name:?}, expected magnitude, wanda, sparsegpt, none, or a folder with a sparse model");
+        return Err(Error::argument("--prior", message));
+    }
+    let sparse = zoo::load(folder, DType::F32, device)?;
+    let theirs = Matrix::of_blocks(sparse.module());
+    let pairs: Vec<_> = matrices.iter().zip(&theirs).collect();
+    let same = |((ours, a), (other, b)): &(&(String, Matrix), &(String, Matrix))| {
+        ours == other && a.param.shape() == b.param.shape()
+    };
+    if theirs.len() != matrices.len() || !pairs.iter().all(same) {
+        return Err(Error::file(folder, "is not the same model: its blocks have other matrices"));
+    }
+    let mask = |(name, matrix): &(String, Matrix)| {
+        let weight = matrix.rows()?.detach();
+        if !weight.size(1)?.is_multiple_of(4) || Pattern::TWO_OF_FOUR.most(&weight)? > 2 {
+            return Err(Error::file(folder, format!("`{name}` is not 2:4 sparse")));
+        }
+        // Where less than two weights of a group are not 0, the first of the others fill up.
+        Pattern::TWO_OF_FOUR.mask(&weight.abs()?)
+    };
+    Ok(Prior::Masks(theirs.iter().map(mask).collect::<Result<Vec<Tensor>>>()?))
+}

@@ -1,0 +1,189 @@
+//! A language model made sparse by any method, with its perplexity before and after.
+
+use std::time::Instant;
+
+use wgrad::rng::Philox;
+use wgrad::{Device, Tensor};
+
+use super::{Learner, MaskLlm, OneShot, one_shot};
+use crate::progress::{Limit, Progress, Reading};
+use crate::rows::{Rows, Split};
+use crate::score::{Score, score};
+use crate::weights::{Matrix, Pattern};
+use crate::zoo::{Task, TextModel};
+use crate::{Error, Result};
+
+/// Held-out tokens that a model is measured on; a masked one looks at the whole row for each of them.
+const SCORED: usize = 8192;
+const SCORED_MASKED: usize = 1024;
+/// Steps between reports. Losses stay on the device in between.
+const REPORT_EVERY: u64 = 10;
+
+/// What learned masks start from.
+#[derive(Clone)]
+pub enum Prior {
+    /// Chance.
+    None,
+    /// The masks of a method that does not learn.
+    OneShot(OneShot),
+    /// These, of another domain for instance, in the order of the model's matrices.
+    Masks(Vec<Tensor>),
+}
+
+/// How weights are chosen.
+#[derive(Clone)]
+pub enum Method {
+    /// At one look.
+    OneShot(OneShot),
+    /// By training gates for so many steps.
+    MaskLlm(MaskLlm, Prior),
+}
+
+/// How a model is made sparse.
+#[derive(Clone)]
+pub struct Job {
+    /// How weights are chosen.
+    pub method: Method,
+    /// What is kept of each group.
+    pub pattern: Pattern,
+    /// Rows of a batch.
+    pub batch: usize,
+    /// Tokens of a row.
+    pub length: usize,
+    /// Rows that methods which do not learn look at.
+    pub calibration: usize,
+    /// Of the order of the text, of masked tokens and of gates.
+    pub seed: u64,
+    /// Steps of learned masks between looks at held-out text; none if nobody wants to know.
+    pub look_every: Option<u64>,
+}
+
+/// What became of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// How well it predicted held-out text before.
+    pub before: Score,
+    /// And after.
+    pub after: Score,
+    /// Matrices made sparse.
+    pub matrices: usize,
+    /// Weights in them.
+    pub weights: usize,
+    /// Seconds that choosing the weights took.
+    pub seconds: f64,
+    /// Steps of learned masks, and the perplexity with hard ones before each, where that was wanted.
+    pub course: Vec<(u64, f64)>,
+}
+
+impl Job {
+    /// Makes the matrices of a model's blocks sparse, and leaves it ready to infer. `mask` is the token that hides one, which a masked language
+    /// model needs.
+    ///
+    /// # Errors
+    /// If the model is no causal or masked language model or has matrices that the pattern does not fit, the text is too short, or the device
+    /// fails.
+    pub fn run(&self, model: &dyn TextModel, text: Split, mask: Option<u32>, device: &Device) -> Result<Outcome> {
+        if self.batch == 0 || self.calibration == 0 {
+            return Err(Error::argument("batch", "there must be one row or more"));
+        }
+        let rows = Rows::new(model, mask, self.length, device)?;
+        rows.fit(text)?;
+        let work = Work { job: self, model, matrices: Matrix::of_blocks(model), rows, text, mask, device };
+        self.pattern.fits(&work.matrices)?;
+        model.train(false);
+        let before = work.measure()?;
+        let begun = Instant::now();
+        let (masks, course) = match &self.method {
+            Method::OneShot(method) => (work.look(*method)?, Vec::new()),
+            Method::MaskLlm(settings, prior) => work.learn(settings, prior)?,
+        };
+        let seconds = begun.elapsed().as_secs_f64();
+        for ((name, matrix), mask) in work.matrices.iter().zip(&masks) {
+            let kept = self.pattern.most(&matrix.rows()?.detach())?;
+            if !self.pattern.is_exact(mask)? || kept > self.pattern.keep() {
+                return Err(Error::Check { message: format!("`{name}` did not become {} sparse", self.pattern) });
+            }
+        }
+        let weights = masks.iter().map(Tensor::elements).sum();
+        Ok(Outcome { before, after: work.measure()?, matrices: masks.len(), weights, seconds, course })
+    }
+}
+
+/// A model and a text that a job is about.
+struct Work<'a> {
+    job: &'a Job,
+    model: &'a dyn TextModel,
+    matrices: Vec<(String, Matrix)>,
+    rows: Rows<'a>,
+    text: Split<'a>,
+    mask: Option<u32>,
+    device: &'a Device,
+}
+
+/// Masks, and what was seen of them on the way.
+type Learned = (Vec<Tensor>, Vec<(u64, f64)>);
+
+impl Work<'_> {
+    /// How well the model predicts the text that is held out.
+    fn measure(&self) -> Result<Score> {
+        let most = if self.model.about().task == Task::MaskedLm { SCORED_MASKED } else { SCORED };
+        let ids = &self.text.held_out[..self.text.held_out.len().min(most)];
+        let windows = [self.job.length, self.job.length / 2];
+        score(self.model, ids, &vec![true; ids.len()], self.mask, windows, self.device)
+    }
+
+    fn look(&self, method: OneShot) -> Result<Vec<Tensor>> {
+        let Work { job, model, rows, text, .. } = self;
+        one_shot(&self.matrices, method, job.pattern, &mut || {
+            // The same rows each time, so that all blocks learn from the same text.
+            let mut rng = Philox::new(job.seed, 2);
+            let mut left = job.calibration;
+            while left > 0 {
+                let count = left.min(job.batch);
+                let starts = rows.draw(text.train, count, &mut rng);
+                rows.loss(*model, text.train, starts, &mut rng, 0)?;
+                left -= count;
+            }
+            Ok(())
+        })
+    }
+
+    fn learn(&self, settings: &MaskLlm, prior: &Prior) -> Result<Learned> {
+        let Work { job, model, matrices, rows, text, .. } = self;
+        if job.pattern != Pattern::TWO_OF_FOUR {
+            return Err(Error::argument("pattern", format!("{}, but masks are learned for 2:4 alone", job.pattern)));
+        }
+        let priors = match prior {
+            Prior::None => None,
+            Prior::Masks(masks) => Some(masks.clone()),
+            Prior::OneShot(method) => {
+                // The masks alone: what was done to the weights is taken back.
+                let before: Vec<Tensor> = matrices.iter().map(|(_, matrix)| matrix.param.leaf().detach()).collect();
+                let masks = self.look(*method);
+                matrices.iter().zip(&before).try_for_each(|((_, matrix), value)| matrix.param.set(value))?;
+                Some(masks?)
+            }
+        };
+        let mut rng = Philox::new(job.seed, 3);
+        let mut learner = Learner::new(*settings, *model, matrices, priors.as_deref())?;
+        let mut progress = Progress::new(Limit { steps: Some(settings.steps), time: None }, 0);
+        let begun = Instant::now();
+        let mut course = Vec::new();
+        for step in 0..settings.steps {
+            if job.look_every.is_some_and(|every| step % every == 0) {
+                learner.harden()?;
+                course.push((step, self.measure()?.perplexity));
+            }
+            let starts = rows.draw(text.train, job.batch, &mut rng);
+            let loss = learner.step(step, || rows.loss(*model, text.train, starts, &mut rng, step))?;
+            let step = step + 1;
+            if step % REPORT_EVERY == 0 || step == settings.steps {
+                let tokens = step * (job.batch * job.length) as u64;
+                let tokens_per_s = tokens as f64 / begun.elapsed().as_secs_f64().max(1e-9);
+                progress.show(Reading { step, loss: loss.item()?, accuracy: None, tokens_per_s });
+            }
+        }
+        progress.end();
+        Ok((learner.finish()?, course))
+    }
+}

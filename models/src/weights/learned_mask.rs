@@ -1,0 +1,215 @@
+//! Learned masks (Fang et al., MaskLLM: Learnable Semi-Structured Sparsity for Large Language Models, 2024, arXiv 2409.17481): each group of four
+//! weights has six gates, one for each way to keep two of them. While it learns, a group sees a mixture of the six masks, drawn by a Gumbel
+//! softmax that gets harder with time; in the end it sees the one with the largest gate.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use wgrad::nn::{Module, Param, Visitor};
+use wgrad::{DType, Device, Tensor};
+
+use super::{Pattern, View};
+use crate::{Error, Result};
+
+/// The six ways to keep two of four, in the order of the paper's code.
+const PATTERNS: [[f32; 4]; 6] = [
+    [1.0, 1.0, 0.0, 0.0],
+    [1.0, 0.0, 1.0, 0.0],
+    [1.0, 0.0, 0.0, 1.0],
+    [0.0, 1.0, 1.0, 0.0],
+    [0.0, 1.0, 0.0, 1.0],
+    [0.0, 0.0, 1.0, 1.0],
+];
+/// Standard deviation of new gates.
+const STD: f64 = 0.01;
+
+/// How gates become masks at one moment of the training.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Moment {
+    /// Factor of the gates, against which the noise gets weaker as it grows.
+    pub scale: f64,
+    /// Temperature of the softmax: the lower, the closer a mixture is to one mask.
+    pub temperature: f64,
+    /// Reward for what stays of the sum of squared weights, so that gradients do not vanish with them.
+    pub reward: f64,
+}
+
+/// The moment that all masks of a model are at; after the training none, and then masks are hard. Clones are handles on one.
+#[derive(Debug, Clone, Default)]
+pub struct Clock(Arc<Mutex<Option<Moment>>>);
+
+impl Clock {
+    /// Moves all masks to a moment, or makes them hard.
+    pub fn set(&self, moment: Option<Moment>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = moment;
+    }
+
+    fn now(&self) -> Option<Moment> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A learned 2:4 mask over a matrix whose weights stay as they are.
+pub struct LearnedMask {
+    /// `[outputs, inputs / 4, 6]`
+    gates: Param,
+    clock: Clock,
+}
+
+impl LearnedMask {
+    /// New gates for a matrix `[outputs, inputs]`. Those of the patterns that have more in common with a `prior` mask of the same shape start
+    /// higher, by `strength` standard deviations of the gates for each of the two weights kept.
+    ///
+    /// # Errors
+    /// If rows are not groups of four, the prior is no 2:4 mask of that shape, or memory is exhausted.
+    pub fn new(
+        [outputs, inputs]: [usize; 2],
+        prior: Option<&Tensor>,
+        strength: f64,
+        clock: &Clock,
+        device: &Device,
+    ) -> Result<Self> {
+        if !inputs.is_multiple_of(4) {
+            return Err(Error::argument("learned mask", format!("rows of {inputs}, which groups of 4 do not divide")));
+        }
+        let mut gates = Tensor::normal(0.0, STD, &[outputs, inputs / 4, 6], DType::F32, device)?;
+        if let Some(prior) = prior {
+            if prior.shape() != [outputs, inputs] || !Pattern::TWO_OF_FOUR.is_exact(prior)? {
+                let message = format!("a prior of {:?}, expected a 2:4 mask of {outputs} x {inputs}", prior.shape());
+                return Err(Error::argument("learned mask", message));
+            }
+            // Two weights in common with the pattern itself, one with four others, none with the last.
+            let groups = prior.cast(DType::F32)?.reshape(&[outputs as isize, (inputs / 4) as isize, 4])?;
+            let shared = groups.linear(&patterns(DType::F32, device)?, None)?;
+            gates = gates.add(&shared.affine(strength * STD, -strength * STD)?)?;
+        }
+        Ok(LearnedMask { gates: Param::new(&gates)?, clock: clock.clone() })
+    }
+
+    /// The mask of the largest gates, `[outputs, inputs]`.
+    ///
+    /// # Errors
+    /// If memory is exhausted.
+    pub fn hard(&self) -> Result<Tensor> {
+        let gates = self.gates.leaf().detach();
+        flat(
+            &gates
+                .argmax(-1, false)?
+                .one_hot(6)?
+                .cast(gates.dtype())?
+                .matmul(&patterns(gates.dtype(), gates.device())?)?,
+        )
+    }
+
+    /// The mixture of masks at a moment, `[outputs, inputs]`: values between 0 and 1, two in sum for each group.
+    fn soft(&self, moment: Moment) -> Result<Tensor> {
+        let gates = self.gates.tensor();
+        let noise = Tensor::gumbel(gates.shape(), gates.dtype(), gates.device())?;
+        let shares =
+            gates.mul_scalar(moment.scale)?.add(&noise)?.mul_scalar(moment.temperature.recip())?.softmax(-1)?;
+        flat(&shares.matmul(&patterns(gates.dtype(), gates.device())?)?)
+    }
+}
+
+/// `[6, 4]`
+fn patterns(dtype: DType, device: &Device) -> Result<Tensor> {
+    Ok(Tensor::from_slice(&PATTERNS.concat(), &[6, 4], device)?.cast(dtype)?)
+}
+
+/// `[outputs, groups, 4]` as `[outputs, groups * 4]`.
+fn flat(masks: &Tensor) -> Result<Tensor> {
+    Ok(masks.flatten(1, 2)?)
+}
+
+impl View for LearnedMask {
+    fn matrix(&self, weight: &Tensor) -> Result<Tensor> {
+        let weight = weight.detach();
+        let mask = match self.clock.now() {
+            Some(moment) => self.soft(moment)?,
+            None => self.hard()?,
+        };
+        Ok(mask.cast(weight.dtype())?.mul(&weight)?)
+    }
+
+    fn penalty(&self, _: &Tensor, shown: &Tensor) -> Result<Option<Tensor>> {
+        let reward = self.clock.now().map_or(0.0, |moment| moment.reward);
+        if reward == 0.0 {
+            return Ok(None);
+        }
+        Ok(Some(shown.square()?.sum_all()?.mul_scalar(-reward)?))
+    }
+}
+
+impl Module for LearnedMask {
+    fn visit(&self, v: &mut Visitor<'_>) {
+        v.param("gates", &self.gates);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_harden_towards_the_prior() {
+        let device = Device::cpu();
+        device.set_seed(3);
+        let weight = Tensor::normal(0.0, 1.0, &[8, 16], DType::F32, &device).unwrap();
+        let prior = Pattern::TWO_OF_FOUR.mask(&weight.abs().unwrap()).unwrap();
+        let clock = Clock::default();
+        // Ten standard deviations: no new gate is as far away.
+        let mask = LearnedMask::new([8, 16], Some(&prior), 10.0, &clock, &device).unwrap();
+        assert_eq!(mask.hard().unwrap().to_vec::<f32>().unwrap(), prior.to_vec::<f32>().unwrap());
+        clock.set(Some(Moment { scale: 100.0, temperature: 4.0, reward: 0.0 }));
+        let soft = mask.matrix(&weight.ones_like().unwrap()).unwrap();
+        let sums = soft.reshape(&[8, 4, 4]).unwrap().sum(&[-1], false).unwrap().to_f64_vec().unwrap();
+        assert!(sums.iter().all(|sum| (sum - 2.0).abs() < 1e-5), "{sums:?}");
+        assert!(soft.to_f64_vec().unwrap().iter().any(|v| (0.2..0.8).contains(v)));
+        clock.set(Some(Moment { scale: 500.0, temperature: 0.05, reward: 0.0 }));
+        let late = mask.matrix(&weight).unwrap().sub(&prior.mul(&weight).unwrap()).unwrap();
+        assert!(late.abs().unwrap().max(&[], false).unwrap().item().unwrap() < 1e-3);
+    }
+
+    /// `dπ = (κ/τ) y ⊙ (u - y·u)` with `u_i = Σ_c S_ic (dW̃_c W_c - 2 λ W_c² M̃_c)`.
+    #[test]
+    fn gradients_of_gates_follow_the_formula() {
+        let device = Device::cpu();
+        let clock = Clock::default();
+        let moment = Moment { scale: 30.0, temperature: 2.0, reward: 0.1 };
+        clock.set(Some(moment));
+        let mask = LearnedMask::new([1, 4], None, 0.0, &clock, &device).unwrap();
+        let weight = Tensor::from_slice(&[0.5f32, -1.0, 2.0, 0.25], &[1, 4], &device).unwrap();
+        let upstream = Tensor::from_slice(&[1.0f32, -2.0, 0.5, 3.0], &[1, 4], &device).unwrap();
+        let state = device.rng_state();
+        let noise = Tensor::gumbel(&[1, 1, 6], DType::F32, &device).unwrap().to_f64_vec().unwrap();
+        device.set_rng_state(state);
+        let shown = mask.matrix(&weight).unwrap();
+        let loss = shown.mul(&upstream).unwrap().sum_all().unwrap();
+        let loss = loss.add(&mask.penalty(&weight, &shown).unwrap().unwrap()).unwrap();
+        let got = mask.gates.gradient(&loss.backward().unwrap()).unwrap().to_f64_vec().unwrap();
+
+        let gates = mask.gates.leaf().to_f64_vec().unwrap();
+        let exps: Vec<f64> = gates.iter().zip(&noise).map(|(g, n)| ((30.0 * g + n) / 2.0).exp()).collect();
+        let y: Vec<f64> = exps.iter().map(|e| e / exps.iter().sum::<f64>()).collect();
+        let (w, d) = (weight.to_f64_vec().unwrap(), upstream.to_f64_vec().unwrap());
+        let soft: Vec<f64> = (0..4).map(|c| (0..6).map(|i| y[i] * f64::from(PATTERNS[i][c])).sum()).collect();
+        let of_column = |c: usize| d[c] * w[c] - 0.2 * w[c] * w[c] * soft[c];
+        let u: Vec<f64> = PATTERNS.iter().map(|p| (0..4).map(|c| f64::from(p[c]) * of_column(c)).sum()).collect();
+        let mean: f64 = y.iter().zip(&u).map(|(y, u)| y * u).sum();
+        for i in 0..6 {
+            let want = 15.0 * y[i] * (u[i] - mean);
+            assert!((got[i] - want).abs() < 1e-4 * (1.0 + want.abs()), "gate {i}: {}, expected {want}", got[i]);
+        }
+    }
+
+    #[test]
+    fn priors_and_rows_are_checked() {
+        let (device, clock) = (Device::cpu(), Clock::default());
+        let refuse = |sizes, prior: Option<&Tensor>| {
+            LearnedMask::new(sizes, prior, 3.0, &clock, &device).err().unwrap().to_string()
+        };
+        assert!(refuse([2, 6], None).contains("rows of 6"));
+        let ones = Tensor::ones(&[2, 8], DType::F32, &device).unwrap();
+        assert!(refuse([2, 8], Some(&ones)).contains("2:4"));
+        assert!(refuse([2, 4], Some(&ones)).contains("[2, 8]"));
+    }
+}
