@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
-use wgrad::{DType, Device, Tensor};
+use wgrad::{DType, Device, Sparse24, Tensor};
 
 use super::args::{DeviceArgs, positive, size};
 use crate::front::codec::Codec;
@@ -13,6 +13,7 @@ use crate::plot::{Chart, Series};
 use crate::rows::Split;
 use crate::sparsify::{Job, MaskLlm, Method, OneShot, Outcome, Prior};
 use crate::weights::{Matrix, Pattern};
+use crate::zoo::TextModel;
 use crate::{Error, Result, fsx, zoo};
 
 const EXAMPLES: &str = "Examples:
@@ -96,6 +97,9 @@ pub struct SparsifyArgs {
     /// Seed of the order of the text and of the masks
     #[arg(long, default_value = "0")]
     pub seed: u64,
+    /// Write matrices with their zeros, for other programs; else those of 2:4 are packed where they are stored by rows
+    #[arg(long)]
+    pub dense: bool,
     /// Print JSON instead of text
     #[arg(long)]
     pub json: bool,
@@ -175,6 +179,9 @@ impl Input<'_> {
         let job = Job { method, pattern, batch, length, calibration, seed, look_every };
         let outcome =
             job.run(model, Split { train: &self.train, held_out: &self.held_out }, self.mask, &self.device)?;
+        if !args.dense && pattern == Pattern::TWO_OF_FOUR {
+            pack(model)?;
+        }
         loaded.save(out)?;
         super::copy_beside(&args.model, out)?;
         Ok(outcome)
@@ -205,6 +212,16 @@ impl Input<'_> {
         table.extend(found.iter().map(|(method, o)| row(method.name(), o.after.perplexity, o.seconds)));
         super::print(&format!("{table}\npicture: {}\n", picture.display()))
     }
+}
+
+/// Packs the sparse matrices of the blocks.
+fn pack(model: &dyn TextModel) -> Result<()> {
+    for (_, matrix) in Matrix::of_blocks(model) {
+        if matrix.is_rows() {
+            matrix.param.set_packed(&Sparse24::from_dense(&matrix.rows()?.detach())?)?;
+        }
+    }
+    Ok(())
 }
 
 /// What programs are told of a method.

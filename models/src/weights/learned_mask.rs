@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use wgrad::nn::{Module, Param, Visitor};
-use wgrad::{DType, Device, Tensor};
+use wgrad::{DType, Device, PatternOptions, Tensor};
 
 use super::{Pattern, View};
 use crate::{Error, Result};
@@ -91,22 +91,8 @@ impl LearnedMask {
     /// If memory is exhausted.
     pub fn hard(&self) -> Result<Tensor> {
         let gates = self.gates.leaf().detach();
-        flat(
-            &gates
-                .argmax(-1, false)?
-                .one_hot(6)?
-                .cast(gates.dtype())?
-                .matmul(&patterns(gates.dtype(), gates.device())?)?,
-        )
-    }
-
-    /// The mixture of masks at a moment, `[outputs, inputs]`: values between 0 and 1, two in sum for each group.
-    fn soft(&self, moment: Moment) -> Result<Tensor> {
-        let gates = self.gates.tensor();
-        let noise = Tensor::gumbel(gates.shape(), gates.dtype(), gates.device())?;
-        let shares =
-            gates.mul_scalar(moment.scale)?.add(&noise)?.mul_scalar(moment.temperature.recip())?.softmax(-1)?;
-        flat(&shares.matmul(&patterns(gates.dtype(), gates.device())?)?)
+        let ones = Tensor::ones(&[gates.size(0)?, 4 * gates.size(1)?], gates.dtype(), gates.device())?;
+        Ok(gates.six_pattern_weight(&ones, &PatternOptions { hard: true, ..PatternOptions::default() })?.1)
     }
 }
 
@@ -115,19 +101,15 @@ fn patterns(dtype: DType, device: &Device) -> Result<Tensor> {
     Ok(Tensor::from_slice(&PATTERNS.concat(), &[6, 4], device)?.cast(dtype)?)
 }
 
-/// `[outputs, groups, 4]` as `[outputs, groups * 4]`.
-fn flat(masks: &Tensor) -> Result<Tensor> {
-    Ok(masks.flatten(1, 2)?)
-}
-
 impl View for LearnedMask {
     fn matrix(&self, weight: &Tensor) -> Result<Tensor> {
         let weight = weight.detach();
-        let mask = match self.clock.now() {
-            Some(moment) => self.soft(moment)?,
-            None => self.hard()?,
+        let Some(Moment { scale, temperature, .. }) = self.clock.now() else {
+            return Ok(self.hard()?.cast(weight.dtype())?.mul(&weight)?);
         };
-        Ok(mask.cast(weight.dtype())?.mul(&weight)?)
+        let options = PatternOptions { scale, temperature, noise: true, hard: false };
+        let gates = self.gates.tensor().cast(weight.dtype())?;
+        Ok(gates.six_pattern_weight(&weight, &options)?.0)
     }
 
     fn penalty(&self, _: &Tensor, shown: &Tensor) -> Result<Option<Tensor>> {

@@ -70,6 +70,11 @@ impl Matrix {
         all
     }
 
+    /// Whether it is stored by rows, and so may be [packed](Param::set_packed).
+    pub fn is_rows(&self) -> bool {
+        self.form == Form::Rows
+    }
+
     /// The parameter's own value as `[outputs, inputs]`.
     ///
     /// # Errors
@@ -137,7 +142,7 @@ impl Matrix {
         if let Some(listener) = &mut *self.listener.lock().unwrap_or_else(PoisonError::into_inner) {
             listener(x)?;
         }
-        Ok(match self.param.packed().filter(|_| self.form == Form::Rows) {
+        Ok(match self.param.packed().filter(|_| self.is_rows()) {
             Some(packed) => x.linear_sparse24_then(&packed, bias, then)?,
             None => x.linear_then(&self.shown()?, bias, then)?,
         })

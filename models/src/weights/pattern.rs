@@ -70,13 +70,8 @@ impl Pattern {
     /// # Errors
     /// If rows are not whole groups.
     pub fn mask(self, scores: &Tensor) -> Result<Tensor> {
-        let groups = self.groups(scores)?;
-        // The place in the order of a group is the inverse of the order.
-        let place = groups.argsort(-1, true)?.argsort(-1, false)?.cast(scores.dtype())?;
-        let bound = Tensor::scalar(self.keep as f64 - 0.5, scores.dtype(), scores.device())?;
-        let mask = place.lt(&bound)?.cast(scores.dtype())?;
-        let shape: Vec<isize> = scores.shape().iter().map(|&n| n as isize).collect();
-        Ok(mask.reshape(&shape)?)
+        self.groups(scores)?;
+        Ok(scores.n_of_m_mask(self.keep, self.of)?.cast(scores.dtype())?)
     }
 
     /// Whether in each group of a mask exactly as many are 1 as are kept, and the others 0.
