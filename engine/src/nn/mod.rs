@@ -25,7 +25,7 @@ pub use embedding::Embedding;
 pub use features::{Favor, RandomFeatures, decay_by_layer, lrpe, orthogonal_gaussian};
 pub use init::Init;
 pub use linear::Linear;
-pub use module::{LoadReport, Mode, Module, Visitor};
+pub use module::{LoadReport, Mode, Module, Visitor, parts};
 pub use norm::{LayerNorm, RmsNorm};
 pub use param::Param;
 pub use position::{alibi, alibi_slopes, log_bucket, relative_bias, relative_bucket};

@@ -1,5 +1,6 @@
 //! Modules: named trees of parameters.
 
+use std::any::Any;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -161,9 +162,23 @@ fn all_names<M: Module + ?Sized>(module: &M) -> Vec<(String, Param)> {
     all
 }
 
+/// All parts of one type that the modules of a tree show by [`Visitor::part`], with their full names, in order.
+pub fn parts<T: Any + Clone>(module: &(impl Module + ?Sized)) -> Vec<(String, T)> {
+    let mut all = Vec::new();
+    module.visit(&mut Visitor::new(&mut |item| {
+        if let Item::Part(name, part) = item
+            && let Some(part) = part.downcast_ref::<T>()
+        {
+            all.push((name, part.clone()));
+        }
+    }));
+    all
+}
+
 enum Item<'a> {
     Param(String, &'a Param),
     Mode(&'a Mode),
+    Part(String, &'a dyn Any),
 }
 
 /// Walks a tree of modules and knows the name of the place it is at.
@@ -211,5 +226,11 @@ impl<'a> Visitor<'a> {
     /// The switch of a module that behaves differently in training and inference.
     pub fn mode(&mut self, mode: &Mode) {
         (self.sink)(Item::Mode(mode));
+    }
+
+    /// Something of the module that is of use to those who know its type, such as how a parameter is stored: [`parts`] finds it.
+    pub fn part(&mut self, name: &str, part: &dyn Any) {
+        let full = format!("{}{name}", self.path);
+        (self.sink)(Item::Part(full, part));
     }
 }
