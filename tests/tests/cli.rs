@@ -10,6 +10,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 use wgrad_tests::Random;
 
+#[path = "cli/images.rs"]
+mod images;
+
 /// The command, on the CPU device.
 fn wgrad(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wgrad-under-test"));

@@ -1,6 +1,7 @@
 //! The `wgrad` command line.
 
 pub mod args;
+mod classify_image;
 mod compare;
 mod devices;
 mod embed;
@@ -8,6 +9,7 @@ mod fill_mask;
 mod finetune;
 mod generate;
 mod inspect;
+mod reconstruct;
 mod score;
 mod systems;
 mod train;
@@ -38,6 +40,8 @@ enum Command {
     Score(score::ScoreArgs),
     Embed(embed::EmbedArgs),
     Finetune(finetune::FinetuneArgs),
+    ClassifyImage(classify_image::ClassifyImageArgs),
+    Reconstruct(reconstruct::ReconstructArgs),
     Devices(args::DevicesArgs),
     Systems(args::SystemsArgs),
 }
@@ -61,6 +65,8 @@ pub fn main() -> ExitCode {
         Some(Command::Score(args)) => score::run(&args),
         Some(Command::Embed(args)) => embed::run(&args),
         Some(Command::Finetune(args)) => finetune::run(&args),
+        Some(Command::ClassifyImage(args)) => classify_image::run(&args),
+        Some(Command::Reconstruct(args)) => reconstruct::run(&args),
         Some(Command::Devices(args)) => devices::run(&args),
         Some(Command::Systems(args)) => systems::run(&args),
     };
