@@ -34,6 +34,7 @@ pub mod reconstruct;
 pub mod score;
 pub mod stack;
 pub mod surgery;
+pub mod svd;
 pub mod systems;
 pub mod train;
 pub mod weights;

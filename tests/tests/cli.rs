@@ -12,6 +12,8 @@ use wgrad_tests::Random;
 
 #[path = "cli/images.rs"]
 mod images;
+#[path = "cli/lora.rs"]
+mod lora;
 
 /// The command, on the CPU device.
 fn wgrad(args: &[&str]) -> Command {
