@@ -1,10 +1,12 @@
 //! Training a language model further on a text: a causal one on the next token, a masked one on masked tokens.
 
+use wgrad::nn::Module;
 use wgrad::optim::{Adam, Decay, Group, Optimizer, Rule, Schedule};
 use wgrad::rng::Philox;
 use wgrad::{Device, no_grad};
 
 use crate::rows::{Rows, Split};
+use crate::weights::Views;
 use crate::zoo::TextModel;
 use crate::{Error, Result};
 
@@ -36,12 +38,14 @@ pub struct Losses {
 }
 
 /// Trains on the tokens `ids`, of which the last tenth is held out. `mask` is the token that hides one, which a masked language model
-/// needs. Each step's number and loss are handed to `seen` every now and then.
+/// needs. With `views` over matrices of the model, their parameters alone are trained, and are shown at the end; else all of the model.
+/// Each step's number and loss are handed to `seen` every now and then.
 ///
 /// # Errors
 /// If the model is not a language model, the text is too short, or the device fails.
 pub fn finetune(
     model: &dyn TextModel,
+    views: Option<&Views>,
     ids: &[u32],
     mask: Option<u32>,
     settings: &Settings,
@@ -60,22 +64,30 @@ pub fn finetune(
         let starts = rows.spread(held_out, HELD_OUT_ROWS);
         no_grad(|| Ok::<_, Error>(rows.loss(model, held_out, starts, &mut Philox::new(seed, 1), 0)?.item()?))
     };
-    model.train(false);
+    let train = |training| {
+        model.train(training);
+        let Some(views) = views else { return Ok(()) };
+        views.train(training);
+        views.show()
+    };
+    train(false)?;
     let before = score()?;
+    let groups = views.map_or_else(|| Group::of(model), Group::of);
     let adam = Adam { weight_decay: 0.01, ..Adam::default() };
-    let mut optimizer = Optimizer::new(Rule::AdamW(adam), lr, Group::of(model))?.with_max_norm(1.0)?;
+    let mut optimizer = Optimizer::new(Rule::AdamW(adam), lr, groups)?.with_max_norm(1.0)?;
     let schedule = Schedule { peak: lr, warmup: steps / 10, total: steps, floor: 0.0, decay: Decay::Linear };
     let mut rng = Philox::new(seed, 0);
-    model.train(true);
+    train(true)?;
     for step in 0..steps {
         let starts = rows.draw(text, batch, &mut rng);
         let loss = rows.loss(model, text, starts, &mut rng, step)?;
         optimizer.set_learning_rate(schedule.at(step))?;
         optimizer.step(&loss.backward()?)?;
+        views.map_or(Ok(()), Views::show)?;
         if step % 10 == 0 || step + 1 == steps {
             seen(step, loss.item()?);
         }
     }
-    model.train(false);
+    train(false)?;
     Ok(Losses { before, after: score()? })
 }

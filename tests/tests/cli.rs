@@ -10,6 +10,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 use wgrad_tests::Random;
 
+#[path = "cli/images.rs"]
+mod images;
+#[path = "cli/lora.rs"]
+mod lora;
 #[path = "cli/sparsify.rs"]
 mod sparsify;
 

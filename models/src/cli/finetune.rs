@@ -4,15 +4,18 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
+use wgrad::nn::Module;
 
-use super::args::DeviceArgs;
+use super::args::{DeviceArgs, size};
 use crate::finetune::{Settings, finetune};
 use crate::front::codec::Codec;
+use crate::weights::{LowRankConfig, Targets, Views};
 use crate::{Error, Result, fsx, zoo};
 
 const EXAMPLES: &str = "Examples:
   wgrad finetune path/to/gpt2 --text book.txt --out runs/gpt2-book
-  wgrad finetune path/to/bert --text a.txt b.txt --steps 500 --lr 5e-5 --out runs/bert-mine";
+  wgrad finetune path/to/bert --text a.txt b.txt --steps 500 --lr 5e-5 --out runs/bert-mine
+  wgrad finetune path/to/gpt2 --text book.txt --lora 8 --lr 1e-3 --out runs/gpt2-book";
 
 /// Train a language model further on a text: on the next token, or on masked ones
 #[derive(Debug, Clone, Args)]
@@ -42,6 +45,18 @@ pub struct FinetuneArgs {
     /// Seed of the order of the text and of the masks
     #[arg(long, default_value = "0")]
     pub seed: u64,
+    /// Train low-rank additions of this rank to matrices (LoRA) in place of all weights, and merge them in the end
+    #[arg(long, value_name = "RANK", value_parser = size(1, 1 << 16))]
+    pub lora: Option<usize>,
+    /// Their factor is this over the rank [default: twice the rank]
+    #[arg(long, value_name = "ALPHA", requires = "lora")]
+    pub lora_alpha: Option<f64>,
+    /// Share of their inputs that a step leaves out
+    #[arg(long, value_name = "SHARE", default_value = "0", requires = "lora")]
+    pub lora_dropout: f64,
+    /// Which layers of blocks get one: parts of attention (query, key, value, output), names of layers, or all
+    #[arg(long, value_name = "NAMES", default_value = "query,value", value_parser = Targets::parse, requires = "lora")]
+    pub lora_targets: Targets,
     /// Where it runs
     #[command(flatten)]
     pub device: DeviceArgs,
@@ -63,9 +78,19 @@ pub fn run(args: &FinetuneArgs) -> Result<()> {
     let &FinetuneArgs { steps, batch, length, lr, seed, .. } = args;
     let settings = Settings { steps, batch, length, lr, seed };
     let mask = codec.mask().map(|(_, id)| id);
-    let losses = finetune(model.text()?, &ids, mask, &settings, &device, &mut |step, loss| {
+    let adapt = |rank: usize| {
+        let alpha = args.lora_alpha.unwrap_or(2.0 * rank as f64);
+        args.lora_targets.adapt(model.module(), &LowRankConfig { rank, alpha, dropout: args.lora_dropout })
+    };
+    let views = args.lora.map(adapt).transpose()?;
+    if let Some(views) = &views {
+        let (trained, all) = (views.parameter_count(), model.module().parameter_count());
+        log::info!("training {trained} parameters beside {all} frozen ones");
+    }
+    let losses = finetune(model.text()?, views.as_ref(), &ids, mask, &settings, &device, &mut |step, loss| {
         log::info!("step {step}: loss {loss:.4}");
     })?;
+    views.map_or(Ok(()), Views::merge)?;
     model.save(&args.out)?;
     super::copy_beside(&args.model, &args.out)?;
     super::print(&format!("held-out loss {:.4} -> {:.4}; in {}\n", losses.before, losses.after, args.out.display()))

@@ -1,6 +1,7 @@
 //! The `wgrad` command line.
 
 pub mod args;
+mod classify_image;
 mod compare;
 mod devices;
 mod embed;
@@ -8,6 +9,7 @@ mod fill_mask;
 mod finetune;
 mod generate;
 mod inspect;
+mod reconstruct;
 mod score;
 mod sparsify;
 mod systems;
@@ -40,6 +42,8 @@ enum Command {
     Embed(embed::EmbedArgs),
     Finetune(finetune::FinetuneArgs),
     Sparsify(sparsify::SparsifyArgs),
+    ClassifyImage(classify_image::ClassifyImageArgs),
+    Reconstruct(reconstruct::ReconstructArgs),
     Devices(args::DevicesArgs),
     Systems(args::SystemsArgs),
 }
@@ -64,6 +68,8 @@ pub fn main() -> ExitCode {
         Some(Command::Embed(args)) => embed::run(&args),
         Some(Command::Finetune(args)) => finetune::run(&args),
         Some(Command::Sparsify(args)) => sparsify::run(&args),
+        Some(Command::ClassifyImage(args)) => classify_image::run(&args),
+        Some(Command::Reconstruct(args)) => reconstruct::run(&args),
         Some(Command::Devices(args)) => devices::run(&args),
         Some(Command::Systems(args)) => systems::run(&args),
     };

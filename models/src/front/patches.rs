@@ -55,6 +55,27 @@ pub fn patches(images: &Tensor, config: &PatchesConfig) -> Result<Tensor> {
     Ok(images.reshape(&sizes)?.permute(&[0, 2, 4, 1, 3, 5])?.reshape(&rows)?)
 }
 
+/// Images `[batch, channels, image, image]` of patches `[batch, patches, size * size * channels]` in which the colours of a pixel stand
+/// together.
+///
+/// # Errors
+/// If the patches are of another shape.
+pub fn joined(patches: &Tensor, config: &PatchesConfig) -> Result<Tensor> {
+    let &PatchesConfig { image, size, channels, .. } = config;
+    let side = config.side()?;
+    let batch = match *patches.shape() {
+        [batch, count, width] if count == side * side && width == size * size * channels => batch,
+        _ => {
+            let shape = [side * side, size * size * channels];
+            let message = format!("shape {:?}, expected [batch, {}, {}]", patches.shape(), shape[0], shape[1]);
+            return Err(Error::argument("patches", message));
+        }
+    };
+    let sizes = [batch, side, side, size, size, channels].map(|n| n as isize);
+    let images = [batch, channels, image, image].map(|n| n as isize);
+    Ok(patches.reshape(&sizes)?.permute(&[0, 5, 1, 3, 2, 4])?.reshape(&images)?)
+}
+
 /// Names of the parts in a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PatchesNames {

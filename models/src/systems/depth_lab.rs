@@ -47,6 +47,11 @@ impl Rows {
         Ok(Rows { chains, rows, length, seed, device: device.clone() })
     }
 
+    /// Where they are.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// Tokens and the tokens after them, `[rows, length]`, of batch `number` of a stream.
     ///
     /// # Errors

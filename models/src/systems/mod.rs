@@ -6,21 +6,27 @@ mod causal_mask_removal;
 mod deberta_attention;
 mod deepscalelm;
 pub mod depth_lab;
+mod dsee;
 mod dyn_mask_rate;
 mod dynamic_mask_attention;
 mod essential_sparsity;
 mod falcon;
+mod flexigpt;
 mod funnel;
 mod glm;
 mod glm_130b;
 mod graphcodebert;
 mod hybridnorm;
+mod intrinsic_dimension;
 mod kronecker_attention;
 pub mod lab;
 mod latent_attention;
 mod layernorm_expressivity;
 mod layernorm_scaling;
+mod lora;
+mod lt_sft;
 mod markov_lab;
+mod masked_structural_growth;
 mod maskllm;
 mod mix_ln;
 mod mlra;
@@ -31,11 +37,13 @@ mod nf_resnet;
 mod ngpt;
 mod norm_tweaking;
 mod optimal_input_gain;
+mod pela;
 mod peri_ln;
 mod pre_crmsnorm;
 mod pre_post_ln;
 mod prepacking;
 mod qknorm;
+mod r_amt;
 mod ragged;
 mod sea;
 mod simple_rmsnorm;
@@ -46,6 +54,7 @@ mod sr_ste;
 mod textual_mask_prediction;
 mod transfusion;
 mod transnormer_llm;
+pub mod tuning_lab;
 mod wavelet_gpt;
 
 use std::fmt;
@@ -62,19 +71,25 @@ pub const SYSTEMS: &[System] = &[
     causal_mask_removal::SYSTEM,
     deepscalelm::SYSTEM,
     deberta_attention::SYSTEM,
+    dsee::SYSTEM,
     dyn_mask_rate::SYSTEM,
     dynamic_mask_attention::SYSTEM,
     essential_sparsity::SYSTEM,
     falcon::SYSTEM,
+    flexigpt::SYSTEM,
     funnel::SYSTEM,
     glm::SYSTEM,
     glm_130b::SYSTEM,
     graphcodebert::SYSTEM,
     hybridnorm::SYSTEM,
+    intrinsic_dimension::SYSTEM,
     kronecker_attention::SYSTEM,
     latent_attention::SYSTEM,
     layernorm_expressivity::SYSTEM,
     layernorm_scaling::SYSTEM,
+    lora::SYSTEM,
+    lt_sft::SYSTEM,
+    masked_structural_growth::SYSTEM,
     maskllm::SYSTEM,
     mix_ln::SYSTEM,
     mlra::SYSTEM,
@@ -85,11 +100,13 @@ pub const SYSTEMS: &[System] = &[
     ngpt::SYSTEM,
     norm_tweaking::SYSTEM,
     optimal_input_gain::SYSTEM,
+    pela::SYSTEM,
     peri_ln::SYSTEM,
     pre_crmsnorm::SYSTEM,
     pre_post_ln::SYSTEM,
     prepacking::SYSTEM,
     qknorm::SYSTEM,
+    r_amt::SYSTEM,
     sea::SYSTEM,
     simple_rmsnorm::SYSTEM,
     sparse_pretraining_schedules::SYSTEM,

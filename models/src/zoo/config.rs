@@ -29,9 +29,16 @@ impl Config {
     /// # Errors
     /// If the file is missing or is not a JSON object.
     pub fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join("config.json");
-        let text = crate::fsx::read_text(&path)?;
-        let value = serde_json::from_str(&text).map_err(|e| Error::file(&path, format!("not JSON: {e}")))?;
+        Self::read_file(&folder.join("config.json"))
+    }
+
+    /// Reads another file of the kind.
+    ///
+    /// # Errors
+    /// If the file is missing or is not a JSON object.
+    pub fn read_file(path: &Path) -> Result<Self> {
+        let text = crate::fsx::read_text(path)?;
+        let value = serde_json::from_str(&text).map_err(|e| Error::file(path, format!("not JSON: {e}")))?;
         Self::of(path.display().to_string(), value)
     }
 

@@ -90,6 +90,7 @@ pub(super) fn stack(c: &Config, side: &str, name: &'static str) -> Result<StackC
 pub struct Vit {
     config: Config,
     prefix: String,
+    classes: usize,
     trunk: Trunk,
     classifier: Linear,
 }
@@ -122,6 +123,7 @@ impl Vit {
         Ok(Vit {
             config: c.clone(),
             prefix,
+            classes,
             trunk: Trunk::new(c, &build)?,
             classifier: Linear::new(c.size("hidden_size")?, classes, true, Form::Rows, &build)?,
         })
@@ -130,6 +132,13 @@ impl Vit {
     /// The configuration as it was read.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Names of the classes in their order: `id2label` of the configuration, `LABEL_n` where it has none.
+    pub fn labels(&self) -> Vec<String> {
+        let json = self.config.json();
+        let named = |n: usize| Some(json.get("id2label")?.get(n.to_string())?.as_str()?.to_string());
+        (0..self.classes).map(|n| named(n).unwrap_or_else(|| format!("LABEL_{n}"))).collect()
     }
 
     /// Logits `[batch, classes]` of images `[batch, channels, size, size]`. What goes into the blocks and comes out of each is put into

@@ -10,7 +10,7 @@ use super::config::Config;
 use super::files;
 use super::vit::{Trunk, stack};
 use crate::attention::Pass;
-use crate::front::patches::{PatchesConfig, patches};
+use crate::front::patches::{PatchesConfig, joined, patches};
 use crate::norm::{Norm, NormConfig};
 use crate::stack::Stack;
 use crate::weights::{Form, Linear};
@@ -139,25 +139,64 @@ impl VitMae {
         Ok(Rebuilt { pixels, hidden, restore })
     }
 
+    /// Sizes of images and patches.
+    pub fn sizes(&self) -> &PatchesConfig {
+        self.trunk.patches.config()
+    }
+
     /// Mean squared error of the pixels of hidden patches.
     ///
     /// # Errors
     /// If shapes do not fit.
     pub fn loss(&self, images: &Tensor, rebuilt: &Rebuilt) -> Result<Tensor> {
-        let config = self.trunk.patches.config();
+        let Pixels { mut values, mean, deviation } = self.pixels(images)?;
+        if self.normalised {
+            values = values.sub(&mean)?.div(&deviation)?;
+        }
+        let errors = rebuilt.pixels.sub(&values)?.square()?.mean(&[-1], false)?;
+        Ok(errors.mul(&rebuilt.hidden)?.sum_all()?.div(&rebuilt.hidden.sum_all()?)?)
+    }
+
+    /// The images `[batch, channels, size, size]` with what the model rebuilt in the place of hidden patches, and for each of their pixels
+    /// one if it was hidden, `[batch, 1, size, size]`. A model that rebuilds pixels of mean 0 and deviation 1 is told mean and deviation of
+    /// each hidden patch.
+    ///
+    /// # Errors
+    /// If shapes do not fit.
+    pub fn restored(&self, images: &Tensor, rebuilt: &Rebuilt) -> Result<[Tensor; 2]> {
+        let Pixels { values, mean, deviation } = self.pixels(images)?;
+        let own = match self.normalised {
+            true => rebuilt.pixels.mul(&deviation)?.add(&mean)?,
+            false => rebuilt.pixels.clone(),
+        };
+        let hidden = rebuilt.hidden.unsqueeze(-1)?;
+        // Chosen, not added up: pixels that were seen stay as they are.
+        let all = Tensor::where_cond(&hidden.cast(DType::Bool)?, &own, &values)?;
+        let config = self.sizes();
+        let of_one = PatchesConfig { channels: 1, ..*config };
+        let hidden = hidden.expand(&[all.size(0)?, all.size(1)?, config.size * config.size])?;
+        Ok([joined(&all, config)?, joined(&hidden, &of_one)?])
+    }
+
+    /// The pixels of images in the order in which they are rebuilt.
+    fn pixels(&self, images: &Tensor) -> Result<Pixels> {
+        let config = self.sizes();
         let &PatchesConfig { size, channels, .. } = config;
         let rows = patches(images, config)?;
         let (batch, count) = (rows.size(0)?, rows.size(1)?);
         let sizes = [batch, count, channels, size * size].map(|n| n as isize);
-        let mut target = rows.reshape(&sizes)?.transpose(2, 3)?.flatten(2, 3)?;
-        if self.normalised {
-            let mean = target.mean(&[-1], true)?;
-            let deviation = target.var(&[-1], 1.0, true)?.add_scalar(1e-6)?.sqrt()?;
-            target = target.sub(&mean)?.div(&deviation)?;
-        }
-        let errors = rebuilt.pixels.sub(&target)?.square()?.mean(&[-1], false)?;
-        Ok(errors.mul(&rebuilt.hidden)?.sum_all()?.div(&rebuilt.hidden.sum_all()?)?)
+        let values = rows.reshape(&sizes)?.transpose(2, 3)?.flatten(2, 3)?;
+        let mean = values.mean(&[-1], true)?;
+        let deviation = values.var(&[-1], 1.0, true)?.add_scalar(1e-6)?.sqrt()?;
+        Ok(Pixels { values, mean, deviation })
     }
+}
+
+/// The pixels of patches, `[batch, patches, size * size * channels]`, and their means and deviations.
+struct Pixels {
+    values: Tensor,
+    mean: Tensor,
+    deviation: Tensor,
 }
 
 impl Module for VitMae {
