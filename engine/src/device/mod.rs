@@ -48,7 +48,12 @@ impl Device {
 
     /// The CPU device. Every call returns the same one.
     pub fn cpu() -> Self {
-        CPU.get_or_init(|| Device::new(Kind::Cpu(Arc::default()))).clone()
+        CPU.get_or_init(Device::new_cpu).clone()
+    }
+
+    /// A CPU device apart from all others, with random numbers of its own: what runs beside it on [`Device::cpu`] does not draw from them.
+    pub fn new_cpu() -> Self {
+        Device::new(Kind::Cpu(Arc::default()))
     }
 
     pub(crate) fn kind(&self) -> &Kind {

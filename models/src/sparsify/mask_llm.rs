@@ -156,7 +156,7 @@ mod tests {
     /// The best of all 6^4 masks of a row can be found by trying; the gates are to come close to it from the loss alone.
     #[test]
     fn gates_find_masks_that_are_better_than_those_of_the_largest_weights() {
-        let device = Device::cpu();
+        let device = Device::new_cpu();
         device.set_seed(2);
         let normal = |shape: &[usize]| Tensor::normal(0.0, 1.0, shape, DType::F32, &device).unwrap();
         let model = One(Linear::new(16, 8, false, Form::Rows, &Build::new(&device)).unwrap());

@@ -131,7 +131,7 @@ mod tests {
     /// A layer whose inputs are correlated: magnitude knows nothing of them, Wanda their sizes, SparseGPT all of it.
     #[test]
     fn the_more_a_method_knows_the_less_it_errs() {
-        let device = Device::cpu();
+        let device = Device::new_cpu();
         let mut sums = [0.0; 3];
         for seed in 0..16 {
             device.set_seed(seed);
@@ -165,7 +165,7 @@ mod tests {
     /// Blocks of columns are an order of the same sums.
     #[test]
     fn wide_layers_and_dead_inputs() {
-        let device = Device::cpu();
+        let device = Device::new_cpu();
         device.set_seed(1);
         let normal = |shape: &[usize]| Tensor::normal(0.0, 1.0, shape, DType::F32, &device).unwrap();
         let (inputs, dead) = (272, 200);

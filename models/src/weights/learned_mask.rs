@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn masks_harden_towards_the_prior() {
-        let device = Device::cpu();
+        let device = Device::new_cpu();
         device.set_seed(3);
         let weight = Tensor::normal(0.0, 1.0, &[8, 16], DType::F32, &device).unwrap();
         let prior = Pattern::TWO_OF_FOUR.mask(&weight.abs().unwrap()).unwrap();
@@ -154,7 +154,7 @@ mod tests {
     /// `dπ = (κ/τ) y ⊙ (u - y·u)` with `u_i = Σ_c S_ic (dW̃_c W_c - 2 λ W_c² M̃_c)`.
     #[test]
     fn gradients_of_gates_follow_the_formula() {
-        let device = Device::cpu();
+        let device = Device::new_cpu();
         let clock = Clock::default();
         let moment = Moment { scale: 30.0, temperature: 2.0, reward: 0.1 };
         clock.set(Some(moment));
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn priors_and_rows_are_checked() {
-        let (device, clock) = (Device::cpu(), Clock::default());
+        let (device, clock) = (Device::new_cpu(), Clock::default());
         let refuse = |sizes, prior: Option<&Tensor>| {
             LearnedMask::new(sizes, prior, 3.0, &clock, &device).err().unwrap().to_string()
         };
