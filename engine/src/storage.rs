@@ -119,9 +119,11 @@ impl CpuBuffer {
 
 impl Drop for CpuBuffer {
     fn drop(&mut self) {
-        self.memory.live.fetch_sub(self.bytes, Ordering::Relaxed);
+        let live = self.memory.live.fetch_sub(self.bytes, Ordering::Relaxed).saturating_sub(self.bytes);
         let data = std::mem::replace(&mut self.data, CpuData::Bool(Vec::new()));
-        pool::give(data, self.memory.peak.load(Ordering::Relaxed));
+        // What is kept and what lives take together little more than what once lived at a time.
+        let peak = self.memory.peak.load(Ordering::Relaxed);
+        pool::give(data, (peak + peak / 8).saturating_sub(live));
     }
 }
 

@@ -3,6 +3,7 @@
 use super::Float;
 use super::elementwise::value_of;
 use super::parallel::{for_chunks, for_pieces};
+use super::pool::take;
 use crate::layout::Layout;
 use crate::ops::elementwise::Unary;
 use crate::ops::matmul::{Output, Product};
@@ -54,7 +55,8 @@ fn typed<T: Float>(product: &Product) -> Result<Output> {
     let Product { op, finish, .. } = *product;
     let shape = product.shape()?;
     let device = product.a.device();
-    let mut out = vec![T::default(); shape.elements()];
+    // Of anything: the product is written over it.
+    let mut out = take::<T>(shape.elements());
     add_bias(product, &mut out)?;
     multiply(product, &mut out)?;
     let z = if finish.keep { Some(out.clone()) } else { None };
@@ -92,6 +94,9 @@ fn multiply<T: Float>(product: &Product, out: &mut [T]) -> Result<()> {
     let Product { op, finish, .. } = *product;
     let (m, n, k) = product.sizes();
     if out.is_empty() || k == 0 {
+        if finish.bias.is_none() {
+            out.fill(T::zero());
+        }
         return Ok(());
     }
     let a = Matrices::<T>::new(op, product.a)?;
