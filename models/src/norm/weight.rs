@@ -73,6 +73,11 @@ impl NormedLinear {
         Ok(self.view.matrix(&self.weight.tensor(), gain.as_ref())?)
     }
 
+    /// The bias, `[outputs]`.
+    pub fn bias(&self) -> &Param {
+        &self.bias
+    }
+
     /// Applies the layer to `x [.., inputs]`.
     ///
     /// # Errors

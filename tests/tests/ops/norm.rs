@@ -2,6 +2,8 @@
 
 mod extremes;
 mod kinds;
+mod narrow;
+mod phase;
 mod stateful;
 mod sums;
 mod weights;
