@@ -294,7 +294,7 @@ fn resumed_comparisons_are_the_same() {
     let _ = child.kill();
     child.wait().unwrap();
     succeed(&["systems", "compare", "norms", "--resume", &parts]);
-    for file in ["pre.json", "sphere.json", "norms.svg"] {
+    for file in ["pre.json", "sphere.json", "norms.json", "norms.svg"] {
         let read = |run: &str| fs::read(Path::new(run).join(file)).unwrap();
         assert!(read(&whole) == read(&parts), "{file} differs");
     }
@@ -302,6 +302,13 @@ fn resumed_comparisons_are_the_same() {
     assert_eq!(course["losses"].as_array().unwrap().len(), 120);
     let unit = |square: &Value| (8.0 * square.as_f64().unwrap() - 1.0).abs() < 1e-4;
     assert!(course["probes"][5]["squares"].as_array().unwrap().iter().all(unit), "states left the sphere: {course}");
+    let figures = json(&Path::new(&whole).join("norms.json"));
+    for (at, placement) in ["pre", "sphere"].into_iter().enumerate() {
+        assert_eq!(figures[at]["placement"], placement);
+        let growth = ["before_training", "after_training"].map(|when| figures[at]["growth"][when].as_f64().unwrap());
+        // Vectors of length one do not grow.
+        assert!(growth.iter().all(|growth| growth.is_finite() && (at == 0 || growth.abs() < 1e-4)), "{figures}");
+    }
     fail(&of_whole, &["already holds a run"]);
     fail(&["systems", "compare", "norms", "--resume", &path(&folder, "absent")], &["absent"]);
     fail(&["systems", "compare", "norms", "--placements", "before", "--out", &path(&folder, "x")], &["before"]);

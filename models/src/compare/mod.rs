@@ -12,12 +12,14 @@ use wgrad::Device;
 use crate::placement::{Placement, Shape};
 use crate::train::write_json;
 use crate::{Error, Result, fsx};
+use picture::Figures;
 pub(crate) use text::{Bytes, Part};
 
 /// Files of a comparison in its folder.
 const SETTINGS: &str = "compare.json";
 const TEXT: &str = "text.json";
 const PICTURE: &str = "norms.svg";
+const FIGURES: &str = "norms.json";
 
 /// Everything that decides the course of a comparison, as it stands in its folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -121,5 +123,7 @@ pub fn compare(settings: &Settings, folder: &Path, device: &Device) -> Result<St
     let courses = run::all(settings, &placements, &text, folder, device)?;
     let picture = folder.join(PICTURE);
     picture::draw(settings, &courses)?.save(&picture)?;
-    Ok(picture::table(&courses) + &format!("\npicture: {}\n", picture.display()))
+    let figures: Vec<Figures> = courses.iter().map(Figures::of).collect();
+    write_json(&folder.join(FIGURES), &figures)?;
+    Ok(picture::table(&figures) + &format!("\npicture: {}\n", picture.display()))
 }

@@ -1,5 +1,7 @@
 //! A comparison as a picture and as a table.
 
+use serde::Serialize;
+
 use super::{Course, Settings};
 use crate::Result;
 use crate::depth::{exponent, spread, variation};
@@ -43,36 +45,76 @@ pub fn draw(settings: &Settings, courses: &[Course]) -> Result<Figure> {
     })
 }
 
+/// The figures of one placement.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Figures {
+    placement: String,
+    /// Loss on held-out text, in nats for each byte.
+    held_out: Option<f64>,
+    /// Mean square of the residual stream at the end of the depth.
+    activation: f64,
+    /// Exponents with which that follows the number of blocks before.
+    growth: Growth,
+    /// The largest gradient of a block over the smallest.
+    gradient_spread: f64,
+    /// The deviation of gradients of blocks over their mean.
+    gradient_variation: f64,
+}
+
+/// Exponents of the growth of the residual stream's mean square over depth.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Growth {
+    before_training: f64,
+    after_training: f64,
+}
+
+impl Figures {
+    /// Those of a course; but for the growth before, as the last quarter of the training saw them.
+    pub fn of(course: &Course) -> Self {
+        let squares = course.late(|probe| &probe.squares);
+        let gradients = course.late(|probe| &probe.gradients);
+        Figures {
+            placement: course.placement.clone(),
+            held_out: course.held_out,
+            activation: squares.last().copied().unwrap_or(f64::NAN),
+            growth: Growth {
+                before_training: course.probes.first().map_or(f64::NAN, |probe| growth(&probe.squares)),
+                after_training: growth(&squares),
+            },
+            gradient_spread: spread(&gradients),
+            gradient_variation: variation(&gradients),
+        }
+    }
+}
+
 /// The figures of each placement, a line each.
-pub fn table(courses: &[Course]) -> String {
+pub fn table(figures: &[Figures]) -> String {
     let mut lines = format!(
-        "{:<18} {:>9}  {:>13} {:>13}  {:>16} {:>9}\n{:<18} {:>9}  {:>13} {:>13}  {:>16} {:>9}\n",
+        "{:<18} {:>9}  {:>13} {:>19}  {:>16} {:>9}\n{:<18} {:>9}  {:>13} {:>19}  {:>16} {:>9}\n",
         "placement",
         "held out",
         "activation at",
-        "exponent over",
+        "exponent over depth",
         "gradients of",
         "",
         "",
         "nats",
         "the end",
-        "depth, before",
+        "untrained, trained",
         "blocks, largest",
         "variation"
     );
-    for course in courses {
-        let squares = course.late(|probe| &probe.squares);
-        let gradients = course.late(|probe| &probe.gradients);
-        let growth = course.probes.first().map_or(f64::NAN, |probe| growth(&probe.squares));
-        let shown = format!("{growth:.2}, then {:.2}", self::growth(&squares));
+    for figures in figures {
+        let Growth { before_training, after_training } = figures.growth;
+        let growth = format!("{before_training:.2}, {after_training:.2}");
         lines += &format!(
-            "{:<18} {:>9.3}  {:>13.2} {:>13}  {:>16.1} {:>9.2}\n",
-            course.placement,
-            course.held_out.unwrap_or(f64::NAN),
-            squares.last().copied().unwrap_or(f64::NAN),
-            shown,
-            spread(&gradients),
-            variation(&gradients)
+            "{:<18} {:>9.3}  {:>13.2} {:>19}  {:>16.1} {:>9.2}\n",
+            figures.placement,
+            figures.held_out.unwrap_or(f64::NAN),
+            figures.activation,
+            growth,
+            figures.gradient_spread,
+            figures.gradient_variation
         );
     }
     lines
@@ -82,4 +124,30 @@ pub fn table(courses: &[Course]) -> String {
 fn growth(squares: &[f64]) -> f64 {
     let points: Vec<(f64, f64)> = squares.iter().enumerate().skip(1).map(|(n, &square)| (n as f64, square)).collect();
     exponent(&points)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::Probe;
+
+    /// A stream that grows with the square of the depth at first, and in proportion to it once trained.
+    #[test]
+    fn exponents_before_and_after_training() {
+        let probe = |step: u64, power: i32| {
+            let squares = (0..5).map(|block| 3.0 * f64::from(block.max(1)).powi(power)).collect();
+            Probe { step, gradients: vec![1.0, 2.0, 4.0, 1.0], squares, updates: vec![0.1; 4] }
+        };
+        let course = Course {
+            placement: "pre".into(),
+            losses: vec![2.0],
+            probes: vec![probe(0, 2), probe(1, 0), probe(2, 0), probe(3, 1)],
+            held_out: Some(1.5),
+        };
+        let figures = Figures::of(&course);
+        let near = |a: f64, b: f64| (a - b).abs() < 1e-12;
+        assert!(near(figures.growth.before_training, 2.0) && near(figures.growth.after_training, 1.0), "{figures:?}");
+        assert_eq!((figures.activation, figures.gradient_spread), (12.0, 4.0));
+        assert!(table(&[figures]).contains("2.00, 1.00"));
+    }
 }
