@@ -139,13 +139,18 @@ fn uniform(rng: &mut Philox) -> f64 {
     (f64::from(rng.next_u32()) + 0.5) / 4_294_967_296.0
 }
 
+/// A standard normal variate, by Box and Muller's method (1958).
+pub(crate) fn normal(rng: &mut Philox) -> f64 {
+    (-2.0 * uniform(rng).ln()).sqrt() * (std::f64::consts::TAU * uniform(rng)).cos()
+}
+
 /// A gamma variate of the given shape below 1, by Marsaglia and Tsang's method with their boost for small shapes
 /// (A simple method for generating gamma variables, 2000).
 fn gamma(shape: f64, rng: &mut Philox) -> f64 {
     let d = shape + 1.0 - 1.0 / 3.0;
     let c = 1.0 / (9.0 * d).sqrt();
     loop {
-        let normal = (-2.0 * uniform(rng).ln()).sqrt() * (std::f64::consts::TAU * uniform(rng)).cos();
+        let normal = normal(rng);
         let v = (1.0 + c * normal).powi(3);
         if v > 0.0 && uniform(rng).ln() < 0.5 * normal * normal + d * (1.0 - v + v.ln()) {
             return d * v * uniform(rng).powf(1.0 / shape);

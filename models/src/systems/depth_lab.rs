@@ -1,5 +1,6 @@
 //! Deep and thin language models on rows of symbols whose law changes along the way: the bench on which placements of norms are checked.
 
+use wgrad::nn::Module;
 use wgrad::optim::Schedule;
 use wgrad::rng::Philox;
 use wgrad::{Device, Tensor, no_grad};
@@ -90,16 +91,19 @@ impl Rows {
         Ok(())
     }
 
-    /// The loss on fresh rows.
+    /// The loss on fresh rows, of the model in evaluation.
     ///
     /// # Errors
     /// If the device fails.
     pub fn measure(&self, lm: &Lm) -> Result<f64> {
+        lm.train(false);
         let losses = (0..MEASURED).map(|number| {
             let (ids, labels) = self.batch(2, number)?;
             Ok(no_grad(|| lm.loss(&ids, &labels))?.item()?)
         });
-        Ok(losses.sum::<Result<f64>>()? / MEASURED as f64)
+        let loss = losses.sum::<Result<f64>>()? / MEASURED as f64;
+        lm.train(true);
+        Ok(loss)
     }
 }
 

@@ -1,14 +1,17 @@
 //! The model systems of the literature: one file each, that names options of the shared modules and checks the property that its paper is known for.
 
 mod adamp;
+mod alpha_bn;
 mod budget_longformer;
 mod causal_mask_removal;
+mod dac;
 mod deberta_attention;
 mod deepscalelm;
 pub mod depth_lab;
 mod dsee;
 mod dyn_mask_rate;
 mod dynamic_mask_attention;
+mod edge_conformer;
 mod essential_sparsity;
 mod falcon;
 mod flexigpt;
@@ -29,6 +32,7 @@ mod markov_lab;
 mod masked_structural_growth;
 mod maskllm;
 mod mix_ln;
+mod mlp_lab;
 mod mlra;
 mod mosaicbert;
 mod native_sparse;
@@ -36,9 +40,12 @@ mod next_token_recognition;
 mod nf_resnet;
 mod ngpt;
 mod norm_tweaking;
+mod normformer;
+mod online_norm;
 mod optimal_input_gain;
 mod pela;
 mod peri_ln;
+mod power_norm;
 mod pre_crmsnorm;
 mod pre_post_ln;
 mod prepacking;
@@ -55,7 +62,9 @@ mod textual_mask_prediction;
 mod transfusion;
 mod transnormer_llm;
 pub mod tuning_lab;
+mod unified_norm;
 mod wavelet_gpt;
+mod weight_norm;
 
 use std::fmt;
 
@@ -67,13 +76,16 @@ use crate::{Error, Result};
 /// Every system, one line each, in the order of their names.
 pub const SYSTEMS: &[System] = &[
     adamp::SYSTEM,
+    alpha_bn::SYSTEM,
     budget_longformer::SYSTEM,
     causal_mask_removal::SYSTEM,
+    dac::SYSTEM,
     deepscalelm::SYSTEM,
     deberta_attention::SYSTEM,
     dsee::SYSTEM,
     dyn_mask_rate::SYSTEM,
     dynamic_mask_attention::SYSTEM,
+    edge_conformer::SYSTEM,
     essential_sparsity::SYSTEM,
     falcon::SYSTEM,
     flexigpt::SYSTEM,
@@ -99,9 +111,12 @@ pub const SYSTEMS: &[System] = &[
     nf_resnet::SYSTEM,
     ngpt::SYSTEM,
     norm_tweaking::SYSTEM,
+    normformer::SYSTEM,
+    online_norm::SYSTEM,
     optimal_input_gain::SYSTEM,
     pela::SYSTEM,
     peri_ln::SYSTEM,
+    power_norm::SYSTEM,
     pre_crmsnorm::SYSTEM,
     pre_post_ln::SYSTEM,
     prepacking::SYSTEM,
@@ -115,7 +130,9 @@ pub const SYSTEMS: &[System] = &[
     textual_mask_prediction::SYSTEM,
     transfusion::SYSTEM,
     transnormer_llm::SYSTEM,
+    unified_norm::SYSTEM,
     wavelet_gpt::SYSTEM,
+    weight_norm::SYSTEM,
 ];
 
 /// One system: what it is, and a small run that shows what it is good for.
