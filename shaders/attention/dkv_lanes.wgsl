@@ -36,6 +36,18 @@ fn differentiate(first: u32, delta: vec4<f32>) {
     }
 }
 
+// As add_scores, of two keys and four queries.
+fn add_scores_by_key(k: vec2<u32>, q: vec4<u32>, d: u32) {
+    let queries = mat4x4<f32>(load4_q(q.x + d), load4_q(q.y + d), load4_q(q.z + d), load4_q(q.w + d));
+    add_products(load4_k(k.x + d), load4_k(k.y + d), queries);
+}
+
+// The same of values and gradients of results.
+fn add_gradients(v: vec2<u32>, o: vec4<u32>, d: u32) {
+    let gradients = mat4x4<f32>(load4_d_o(o.x + d), load4_d_o(o.y + d), load4_d_o(o.z + d), load4_d_o(o.w + d));
+    add_products(load4_v(v.x + d), load4_v(v.y + d), gradients);
+}
+
 @compute @workgroup_size(8)
 fn main(
     @builtin(workgroup_id) wg: vec3<u32>,
@@ -75,17 +87,14 @@ fn main(
                     let stat3 = stats[row_of(at, i.w)];
                     let lse = vec4<f32>(stat0.x, stat1.x, stat2.x, stat3.x);
                     let delta = vec4<f32>(stat0.y, stat1.y, stat2.y, stat3.y);
-                    var upper = k_at(at, key + lane);
-                    var lower = k_at(at, key + 8u + lane);
-                    var c0 = q_at(at, i.x);
-                    var c1 = q_at(at, i.y);
-                    var c2 = q_at(at, i.z);
-                    var c3 = q_at(at, i.w);
+                    let k = vec2<u32>(k_at(at, key + lane), k_at(at, key + 8u + lane));
+                    let q = vec4<u32>(q_at(at, i.x), q_at(at, i.y), q_at(at, i.z), q_at(at, i.w));
                     clear(&products);
-                    for (var d = 0u; d < D4; d++) {
-                        let queries = mat4x4<f32>(load4_q(c0 + d), load4_q(c1 + d), load4_q(c2 + d), load4_q(c3 + d));
-                        add_products(load4_k(upper + d), load4_k(lower + d), queries);
+                    for (var d = 0u; d < D4 / 2u; d++) {
+                        add_scores_by_key(k, q, 2u * d);
+                        add_scores_by_key(k, q, 2u * d + 1u);
                     }
+                    if (D4 % 2u == 1u) { add_scores_by_key(k, q, D4 - 1u); }
                     look(at, key, i.x, true, step.y);
                     weigh(0u, at, i, key, lse);
                     weigh(4u, at, i, key, lse);
@@ -101,17 +110,14 @@ fn main(
                             add_weighted(&dv_right, four, mat4x4<f32>(load4_d_o(a0 + v1), load4_d_o(a1 + v1), load4_d_o(a2 + v1), load4_d_o(a3 + v1)));
                         }
                     }
-                    upper = v_at(at, key + lane);
-                    lower = v_at(at, key + 8u + lane);
-                    c0 = o_at(at, i.x);
-                    c1 = o_at(at, i.y);
-                    c2 = o_at(at, i.z);
-                    c3 = o_at(at, i.w);
+                    let v = vec2<u32>(v_at(at, key + lane), v_at(at, key + 8u + lane));
+                    let o = vec4<u32>(o_at(at, i.x), o_at(at, i.y), o_at(at, i.z), o_at(at, i.w));
                     clear(&products);
-                    for (var d = 0u; d < DV4; d++) {
-                        let grads = mat4x4<f32>(load4_d_o(c0 + d), load4_d_o(c1 + d), load4_d_o(c2 + d), load4_d_o(c3 + d));
-                        add_products(load4_v(upper + d), load4_v(lower + d), grads);
+                    for (var d = 0u; d < DV4 / 2u; d++) {
+                        add_gradients(v, o, 2u * d);
+                        add_gradients(v, o, 2u * d + 1u);
                     }
+                    if (DV4 % 2u == 1u) { add_gradients(v, o, DV4 - 1u); }
                     differentiate(0u, delta);
                     differentiate(4u, delta);
                     differentiate(8u, delta);

@@ -44,6 +44,12 @@ fn differentiate(first: u32) {
     }
 }
 
+// As add_scores, of gradients of results and values.
+fn add_gradients(o: vec2<u32>, v: vec4<u32>, d: u32) {
+    let values = mat4x4<f32>(load4_v(v.x + d), load4_v(v.y + d), load4_v(v.z + d), load4_v(v.w + d));
+    add_products(load4_d_o(o.x + d), load4_d_o(o.y + d), values);
+}
+
 @compute @workgroup_size(8)
 fn main(
     @builtin(workgroup_id) wg: vec3<u32>,
@@ -77,33 +83,27 @@ fn main(
             let key = step.x;
             if (step.y != EMPTY) {
                 let j = vec4<u32>(key + 4u * lane) + vec4<u32>(0u, 1u, 2u, 3u);
-                let q0 = q_at(at, query + lane);
-                let q1 = q_at(at, query + 8u + lane);
-                let k0 = k_at(at, j.x);
-                let k1 = k_at(at, j.y);
-                let k2 = k_at(at, j.z);
-                let k3 = k_at(at, j.w);
+                let q = vec2<u32>(q_at(at, query + lane), q_at(at, query + 8u + lane));
+                let k = vec4<u32>(k_at(at, j.x), k_at(at, j.y), k_at(at, j.z), k_at(at, j.w));
                 clear(&products);
-                for (var d = 0u; d < D4; d++) {
-                    let keys = mat4x4<f32>(load4_k(k0 + d), load4_k(k1 + d), load4_k(k2 + d), load4_k(k3 + d));
-                    add_products(load4_q(q0 + d), load4_q(q1 + d), keys);
+                for (var d = 0u; d < D4 / 2u; d++) {
+                    add_scores(q, k, 2u * d);
+                    add_scores(q, k, 2u * d + 1u);
                 }
+                if (D4 % 2u == 1u) { add_scores(q, k, D4 - 1u); }
                 look(at, query, j.x, false, step.y);
                 weigh(0u, at, query, j);
                 weigh(4u, at, query, j);
                 weigh(8u, at, query, j);
                 weigh(12u, at, query, j);
-                let o0 = o_at(at, query + lane);
-                let o1 = o_at(at, query + 8u + lane);
-                let v0 = v_at(at, j.x);
-                let v1 = v_at(at, j.y);
-                let v2 = v_at(at, j.z);
-                let v3 = v_at(at, j.w);
+                let o = vec2<u32>(o_at(at, query + lane), o_at(at, query + 8u + lane));
+                let v = vec4<u32>(v_at(at, j.x), v_at(at, j.y), v_at(at, j.z), v_at(at, j.w));
                 clear(&products);
-                for (var d = 0u; d < DV4; d++) {
-                    let values = mat4x4<f32>(load4_v(v0 + d), load4_v(v1 + d), load4_v(v2 + d), load4_v(v3 + d));
-                    add_products(load4_d_o(o0 + d), load4_d_o(o1 + d), values);
+                for (var d = 0u; d < DV4 / 2u; d++) {
+                    add_gradients(o, v, 2u * d);
+                    add_gradients(o, v, 2u * d + 1u);
                 }
+                if (DV4 % 2u == 1u) { add_gradients(o, v, DV4 - 1u); }
                 differentiate(0u);
                 differentiate(4u);
                 differentiate(8u);

@@ -99,17 +99,14 @@ fn main(
             let key = step.x;
             if (step.y != EMPTY) {
                 let j = vec4<u32>(key + 4u * lane) + vec4<u32>(0u, 1u, 2u, 3u);
-                let q0 = q_at(at, query + lane);
-                let q1 = q_at(at, query + 8u + lane);
-                let k0 = k_at(at, j.x);
-                let k1 = k_at(at, j.y);
-                let k2 = k_at(at, j.z);
-                let k3 = k_at(at, j.w);
+                let q = vec2<u32>(q_at(at, query + lane), q_at(at, query + 8u + lane));
+                let k = vec4<u32>(k_at(at, j.x), k_at(at, j.y), k_at(at, j.z), k_at(at, j.w));
                 clear(&products);
-                for (var d = 0u; d < D4; d++) {
-                    let keys = mat4x4<f32>(load4_k(k0 + d), load4_k(k1 + d), load4_k(k2 + d), load4_k(k3 + d));
-                    add_products(load4_q(q0 + d), load4_q(q1 + d), keys);
+                for (var d = 0u; d < D4 / 2u; d++) {
+                    add_scores(q, k, 2u * d);
+                    add_scores(q, k, 2u * d + 1u);
                 }
+                if (D4 % 2u == 1u) { add_scores(q, k, D4 - 1u); }
                 look(at, query, j.x, false, step.y);
                 excess = NOTHING;
                 note_scores(0u, at, query, j);

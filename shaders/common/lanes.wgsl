@@ -26,6 +26,13 @@ fn add_products(upper: vec4<f32>, lower: vec4<f32>, columns: mat4x4<f32>) {
     }
 }
 
+// The same of four elements of two queries and of four keys, which begin at these places. Loops take two such steps a turn: llvmpipe of
+// Mesa 22 ends the loops of an invocation after 65,535 turns in all.
+fn add_scores(q: vec2<u32>, k: vec4<u32>, d: u32) {
+    let keys = mat4x4<f32>(load4_k(k.x + d), load4_k(k.y + d), load4_k(k.z + d), load4_k(k.w + d));
+    add_products(load4_q(q.x + d), load4_q(q.y + d), keys);
+}
+
 // Adds to each row the vectors of the four columns of lane `four`, weighted by `products`. The lane has four elements of them.
 fn add_weighted(sum: ptr<private, Rows>, four: u32, vectors: mat4x4<f32>) {
     for (var r = 0u; r < 16u; r++) {

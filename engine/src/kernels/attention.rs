@@ -8,7 +8,7 @@ use crate::mask::steps::Side;
 use crate::ops::attention::{Grads, Operands, Plan, Wants};
 use crate::ops::join::PadMode;
 use crate::snippet::Filled;
-use crate::{DType, Result, Tensor};
+use crate::{DType, Error, Result, Tensor};
 
 /// Kernels for one kind of device.
 struct Variant {
@@ -40,6 +40,25 @@ const LISTS: Variant = Variant {
     key_value: "attention/gather_dkv",
     rows: 1,
 };
+
+/// Turns after which Mesa's software driver ends the loops of an invocation, all together, without a word.
+const TURNS: usize = 65_535;
+
+/// Refuses what that driver would compute wrongly: so many steps of 32 columns, each of `turns`.
+fn within_turns(op: &'static str, caps: &Caps, plan: &Plan, length: usize, turns: usize) -> Result<()> {
+    let steps = plan.widest.map_or(length, |widest| widest.min(length)).div_ceil(32);
+    if plan.blocks.is_some() || !caps.driver.contains("llvmpipe") || steps * turns <= TURNS {
+        return Ok(());
+    }
+    let Plan { head_dim, value_dim, .. } = plan;
+    Err(Error::shape(
+        op,
+        format!(
+            "{length} positions with head_dim {head_dim} and values of {value_dim}: llvmpipe ends loops after {TURNS} turns; use \
+             the CPU device, a window or blocks"
+        ),
+    ))
+}
 
 fn choose(caps: &Caps, plan: &Plan) -> &'static Variant {
     if plan.by_lists {
@@ -203,7 +222,9 @@ pub(crate) fn forward(op: &'static str, operands: &Operands, plan: &Plan) -> Res
     let (dtype, device) = (operands.query.dtype(), operands.query.device());
     let out = Tensor::gpu_uninit(op, Dims::new(op, &[batch, queries, heads, 4 * call.dv4])?, dtype, device)?;
     let log_sums = Tensor::gpu_uninit(op, Dims::new(op, &[batch, heads, queries])?, DType::F32, device)?;
-    let variant = choose(call.gpu()?.caps(), plan);
+    let caps = call.gpu()?.caps();
+    let variant = choose(caps, plan);
+    within_turns(op, caps, plan, plan.pairs.keys, call.d4 / 2 + 12)?;
     call.run(
         variant.forward,
         None,
@@ -253,6 +274,9 @@ pub(crate) fn backward(
         call.run(kernel, constant, elems, &bind, groups)
     };
     let mut grads = Grads::default();
+    let products = call.d4 / 2 + call.dv4 / 2;
+    within_turns(op, gpu.caps(), plan, keys, products + 12)?;
+    within_turns(op, gpu.caps(), plan, queries, plan.group() * (products + 20))?;
     if wants.query {
         let dq = floats(&[batch, queries, heads, 4 * call.d4])?;
         run(variant.query, None, &dq, work(plan, Side::Query, variant, call.d4))?;

@@ -230,6 +230,17 @@ impl Mask {
         self.terms.iter().fold(0, |kinds, term| kinds | 1 << term.kind())
     }
 
+    /// Most keys that a query can see, and queries that a key can, where a window says so. Segments have no such number, and are taken for
+    /// short.
+    pub(crate) fn widest(&self) -> Option<usize> {
+        let of_term = |term: &Term| match term {
+            Term::Band { low, high, first, rows: 0 } if first.is_empty() => usize::try_from(high - low + 1).ok(),
+            Term::Segments { .. } => Some(0),
+            _ => None,
+        };
+        self.terms.iter().filter_map(of_term).min()
+    }
+
     /// Whether every query sees every key.
     pub fn is_all(&self) -> bool {
         self.terms.is_empty()

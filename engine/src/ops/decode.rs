@@ -163,6 +163,7 @@ fn check(query: &Tensor, pages: &Pages, places: &Places, options: &AttentionOpti
         blocks: None,
         buckets: 0,
         kinds: options.mask.kinds(),
+        widest: None,
         by_lists: false,
     })
 }

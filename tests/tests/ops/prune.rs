@@ -7,6 +7,8 @@ use wgrad_tests::{
     same_on_devices_within, strategy,
 };
 
+use crate::random::at;
+
 fn config(cases: u32) -> ProptestConfig {
     ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) }
 }
@@ -105,7 +107,7 @@ proptest! {
 /// Of Gaussian weights the best transposable masks keep 94.3 % of what masks of rows keep.
 #[test]
 fn transposable_masks_keep_nearly_as_much() {
-    let cpu = Device::cpu();
+    let cpu = Device::new_cpu();
     cpu.set_seed(3);
     let scores = Tensor::normal(0.0, 1.0, &[256, 256], DType::F32, &cpu).unwrap().abs().unwrap();
     let zero = Tensor::scalar(0.0, DType::F32, &cpu).unwrap();
@@ -120,8 +122,7 @@ fn options(noise: bool, hard: bool) -> PatternOptions {
 
 /// Both results in one.
 fn both(x: &[Tensor], options: &PatternOptions) -> wgrad::Result<Tensor> {
-    x[0].device().set_seed(5);
-    let (masked, mask) = x[0].six_pattern_weight(&x[1], options)?;
+    let (masked, mask) = at(x[0].device(), 5, || x[0].six_pattern_weight(&x[1], options))?;
     masked.add(&mask.mul(&mask)?)
 }
 
@@ -167,9 +168,8 @@ proptest! {
                 let leaves: Vec<Tensor> = inputs.iter().map(|i| i.stored(device, DType::F32).unwrap()).collect();
                 let run = |fused: bool| {
                     let x: Vec<Tensor> = inputs.iter().zip(&leaves).map(|(i, leaf)| i.operand(leaf).unwrap()).collect();
-                    device.set_seed(5);
                     let f = if fused { Tensor::six_pattern_weight } else { reference::six_pattern_weight };
-                    let (masked, mask) = f(&x[0], &x[1], &options(noise, hard)).unwrap();
+                    let (masked, mask) = at(device, 5, || f(&x[0], &x[1], &options(noise, hard))).unwrap();
                     let gradients = masked.mul(&masked).unwrap().add(&mask).unwrap().sum_all().unwrap().backward().unwrap();
                     let made = [masked.detach(), mask.detach()].into_iter();
                     let all = made.chain(leaves.iter().map(|leaf| gradients.get(leaf).unwrap().clone()));
@@ -199,8 +199,7 @@ fn in_pieces() {
     let run = |device: &Device| {
         let gates = Tensor::from_slice(&gates, &[7, 75, 6], device).unwrap();
         let weight = Tensor::from_slice(&weight, &[7, 300], device).unwrap();
-        device.set_seed(5);
-        let (masked, mask) = gates.six_pattern_weight(&weight, &options(true, false)).unwrap();
+        let (masked, mask) = at(device, 5, || gates.six_pattern_weight(&weight, &options(true, false))).unwrap();
         let narrow = weight.narrow(1, 0, 201).unwrap();
         let kept = [weight.n_of_m_mask(2, 4).unwrap(), narrow.transposable_mask().unwrap()];
         let kept = kept.iter().flat_map(|mask| mask.to_f64_vec().unwrap()).collect::<Vec<_>>();

@@ -40,6 +40,8 @@ pub(crate) struct Plan {
     pub buckets: usize,
     /// [`Mask::kinds`] of what hides pairs.
     pub kinds: u32,
+    /// Most keys that a query can see, and queries that a key can, where that does not depend on the lengths.
+    pub widest: Option<usize>,
     /// Whether each query has a list of keys.
     pub by_lists: bool,
 }
@@ -154,6 +156,7 @@ fn attend(
         return attend(op, &query, &key, value, index, &options);
     }
     let masks = || std::iter::once(&options.mask).chain(index.as_ref().and_then(SparseIndex::mask));
+    plan.widest = masks().filter_map(Mask::widest).min();
     plan.kinds = masks().fold(0, |kinds, mask| kinds | mask.kinds());
     if let Some(index) = index {
         index.check(op, &options.mask, plan.pairs, plan.key_heads)?;

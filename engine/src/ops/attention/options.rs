@@ -149,6 +149,7 @@ pub(super) fn check(
         blocks: None,
         buckets,
         kinds: 0,
+        widest: None,
         by_lists: false,
     })
 }
