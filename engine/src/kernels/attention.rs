@@ -47,7 +47,7 @@ const TURNS: usize = 65_535;
 /// Refuses what that driver would compute wrongly: so many steps of 32 columns, each of `turns`.
 fn within_turns(op: &'static str, caps: &Caps, plan: &Plan, length: usize, turns: usize) -> Result<()> {
     let steps = plan.widest.map_or(length, |widest| widest.min(length)).div_ceil(32);
-    if plan.blocks.is_some() || !caps.driver.contains("llvmpipe") || steps * turns <= TURNS {
+    if plan.blocks.is_some() || plan.by_lists || !caps.driver.contains("llvmpipe") || steps * turns <= TURNS {
         return Ok(());
     }
     let Plan { head_dim, value_dim, .. } = plan;
