@@ -209,6 +209,32 @@ fn devices_agree() {
     same_on_devices_within(16.0, "attention", &case.inputs(), |x| case.fused(x));
 }
 
+/// The result and the gradients of its squares.
+fn all_of(x: &[Tensor], attention: Way) -> Vec<f64> {
+    let y = attention(x).unwrap();
+    let gradients = y.mul(&y).unwrap().sum_all().unwrap().backward().unwrap();
+    let all = [&y].into_iter().chain(x.iter().map(|x| gradients.get(x).unwrap()));
+    all.flat_map(|x| x.to_f64_vec().unwrap()).collect()
+}
+
+/// Over several blocks, whose ends are not those of segments; in order, and not.
+#[test]
+fn segments_of_any_order() {
+    let Some(device) = gpu() else { return };
+    let length = 170;
+    let number = |at: usize| [3u32, 3, 7, u32::MAX, 9][at / 35];
+    for turned in [false, true] {
+        let ids = (0..length).map(|at| number(if turned { (at + 60) % length } else { at })).collect();
+        let ids = Tensor::from_vec(ids, &[1, length], &Device::cpu()).unwrap();
+        let options = AttentionOptions { mask: Mask::segments(&ids, &ids), ..Default::default() };
+        let leaf = |seed| Input::normal(&[1, 2, length, 8], seed).stored(device, DType::F32).unwrap();
+        let x = [leaf(1), leaf(2), leaf(3)];
+        let fused = all_of(&x, &|x| x[0].attention(&x[1], &x[2], &options));
+        let composed = all_of(&x, &|x| reference::attention(&x[0], &x[1], &x[2], &options));
+        wgrad_tests::assert_close("segments", &fused, &composed, 1e-4, 1e-4);
+    }
+}
+
 #[test]
 fn dropout_takes_the_weights_that_the_composition_takes() {
     // A device of its own: other tests draw from the common ones.
@@ -220,10 +246,7 @@ fn dropout_takes_the_weights_that_the_composition_takes() {
         let options = AttentionOptions { dropout: 0.4, mask: Mask::causal(3), ..Default::default() };
         let run = |attention: Way| {
             device.set_seed(11);
-            let y = attention(&x).unwrap();
-            let gradients = y.mul(&y).unwrap().sum_all().unwrap().backward().unwrap();
-            let all = [&y].into_iter().chain(x.iter().map(|x| gradients.get(x).unwrap()));
-            all.flat_map(|x| x.to_f64_vec().unwrap()).collect::<Vec<f64>>()
+            all_of(&x, attention)
         };
         let fused = run(&|x| x[0].attention(&x[1], &x[2], &options));
         let composed = run(&|x| reference::attention(&x[0], &x[1], &x[2], &options));
