@@ -102,8 +102,9 @@ impl Param {
         let nothing = Tensor::full(f64::NAN, &[], self.dtype(), self.device())?.expand(self.shape())?;
         let packed = packed.with_values(&packed.values().detach())?;
         self.set_trainable(false);
-        *self.lock() = nothing;
+        // In this order nobody sees nothing.
         *self.0.packed.write().unwrap_or_else(PoisonError::into_inner) = Some(packed);
+        *self.lock() = nothing;
         Ok(())
     }
 

@@ -83,6 +83,13 @@ pub fn run(args: &FinetuneArgs) -> Result<()> {
         args.lora_targets.adapt(model.module(), &LowRankConfig { rank, alpha, dropout: args.lora_dropout })
     };
     let views = args.lora.map(adapt).transpose()?;
+    let parameters = model.module().named_parameters();
+    let packed = parameters.iter().filter(|(_, param)| param.packed().is_some()).count();
+    if packed > 0 && views.is_none() {
+        log::warn!(
+            "{packed} packed 2:4 matrices stay as they are: only the rest is trained (--lora trains beside them)"
+        );
+    }
     if let Some(views) = &views {
         let (trained, all) = (views.parameter_count(), model.module().parameter_count());
         log::info!("training {trained} parameters beside {all} frozen ones");
