@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The workloads of wgrad-bench in PyTorch: torch_bench.py torch WORKLOAD key=value... [iters=N] [warmup=N]
-[device=cpu|gpu] [compile=1] prints one line of JSON. `wgrad-bench versus` runs it beside ours."""
+[device=cpu|gpu] [compile=1] prints one line of JSON. `wgrad-bench versus` runs it beside ours. In place of the workload,
+`list FILE [key=value...]` runs each line of a file of workloads in one process, and prints one line of JSON for each."""
 
 import contextlib
 import json
@@ -10,6 +11,8 @@ import time
 
 import torch
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
@@ -114,9 +117,36 @@ def prepare(workload, args, device):
         return differentiated(lambda x: F.cross_entropy(x, targets), [normal(rows, vocab)])
     if base == "attention":
         shape = [args.number(key, default) for key, default in (("b", 1), ("h", 8), ("l", 512), ("dh", 64))]
-        causal = bool(args.number("causal", 0))
-        attention = lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        causal, backend = bool(args.number("causal", 0)), args.word("backend", None)
+        backends = {"flash": SDPBackend.FLASH_ATTENTION, "efficient": SDPBackend.EFFICIENT_ATTENTION, "math": SDPBackend.MATH}
+
+        def attention(q, k, v):
+            with sdpa_kernel(backends[backend]) if backend else contextlib.nullcontext():
+                return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
         return differentiated(attention, [normal(*shape) for _ in range(3)], normal(*shape))
+    if base == "sparse_attention":
+        # FlexAttention, which is made for it; block masks come from a table of blocks.
+        b, h, l, dh = (args.number(key, default) for key, default in (("b", 1), ("h", 2), ("l", 4096), ("dh", 64)))
+        block, density = args.number("block", 64), float(args.word("density", "0.25"))
+        blocks = l // block
+        kept = max(1, round(density * blocks))
+        table = torch.zeros(blocks, blocks, dtype=torch.bool, device=device)
+        table.scatter_(1, torch.rand(blocks, blocks, device=device).argsort(1)[:, :kept], True)
+        seen = lambda b, h, i, j: table[i // block, j // block]
+        mask = create_block_mask(seen, None, None, l, l, device=device, BLOCK_SIZE=max(block, 128))
+        attention = torch.compile(flex_attention)
+        shape = [b, h, l, dh]
+        return differentiated(lambda q, k, v: attention(q, k, v, block_mask=mask), [normal(*shape) for _ in range(3)], normal(*shape))
+    if base == "sparse24":
+        # The dense product: PyTorch's own 2:4 kernels take no vectors.
+        m, n, k = (args.number(key, default) for key, default in (("m", 4096), ("n", 1), ("k", 4096)))
+        return differentiated(torch.matmul, [normal(m, k), normal(k, n)])
+    if base == "decode":
+        b, h, l, dh = (args.number(key, default) for key, default in (("b", 1), ("h", 8), ("l", 4096), ("dh", 64)))
+        kvh = args.number("kvh", h)
+        keys = [normal(b, kvh, l, dh) for _ in range(2)]
+        attention = lambda q: F.scaled_dot_product_attention(q, *keys, enable_gqa=kvh != h)
+        return differentiated(attention, [normal(b, h, 1, dh)], normal(b, h, 1, dh))
     if base == "elementwise":
         n, op = args.number("n", 1 << 22), args.word("op", "add")
         width = 1024 if op == "bias_gelu" else n
@@ -172,11 +202,10 @@ def prepare(workload, args, device):
     sys.exit(f"error: torch has no workload {workload} here")
 
 
-def main():
-    if len(sys.argv) < 3 or sys.argv[1] != "torch":
-        sys.exit("error: usage: torch_bench.py torch WORKLOAD key=value... [iters=N] [warmup=N] [device=cpu|gpu]")
-    workload, args = sys.argv[2], Args(sys.argv[3:])
-    iters, warmup = args.number("iters", 10), args.number("warmup", 3)
+def measure(workload, words):
+    """The record of one workload."""
+    args = Args(words)
+    iters, warmup, batch = args.number("iters", 10), args.number("warmup", 3), args.number("batch", 1)
     kind = args.word("device", "gpu" if torch.cuda.is_available() or torch.backends.mps.is_available() else "cpu")
     gpu = "cuda" if torch.cuda.is_available() else "mps"
     device = torch.device({"cpu": "cpu", "gpu": gpu}[kind])
@@ -191,15 +220,35 @@ def main():
     for _ in range(iters):
         wait()
         begun = time.perf_counter()
-        step()
+        for _ in range(batch):
+            step()
         wait()
-        times.append((time.perf_counter() - begun) * 1e3)
-    params = {key: value for key, value in args.given.items() if key not in ("iters", "warmup", "device")}
+        times.append((time.perf_counter() - begun) * 1e3 / batch)
+    params = {key: value for key, value in args.given.items() if key not in ("iters", "warmup", "batch", "device")}
     name = torch.cuda.get_device_name() if device.type == "cuda" else device.type
-    print(json.dumps({
+    return {
         "engine": "torch", "workload": workload, "params": params, "device": name, "iters": iters,
         "median_ms": statistics.median(times), "min_ms": min(times), "max_ms": max(times),
-    }))
+    }
+
+
+def main():
+    words = sys.argv[2:]
+    if sys.argv[1:2] != ["torch"] or not words:
+        sys.exit("error: usage: torch_bench.py torch WORKLOAD key=value... [iters=N] [warmup=N] [device=cpu|gpu]")
+    if words[0] != "list":
+        print(json.dumps(measure(words[0], words[1:])))
+        return
+    with open(words[1]) as file:
+        lines = [line.split("#")[0].split() for line in file]
+    for line in filter(None, lines):
+        # Keys of the list, not of the workload.
+        keys = [word for word in line[1:] if word.split("=")[0] not in ("against", "target")] + words[2:]
+        try:
+            print(json.dumps(measure(line[0], keys)), flush=True)
+        except (SystemExit, RuntimeError) as why:
+            print(f"{' '.join(line)}: {why}", file=sys.stderr)
+        torch.cuda.empty_cache()
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ pub fn run(args: &LadderArgs) -> Result<()> {
     let run = Run::take(&mut params)?;
     let halves = params.clone().choice("dtype", &["f32", "f16", "bf16"])? == "f16";
     // Matrix units multiply f16 alone.
-    let fits = |family: &MatmulFamily| *family != MatmulFamily::Coop || halves;
+    let fits = |family: &MatmulFamily| !family.on_units() || halves;
     let mut steps: Vec<Option<MatmulFamily>> = matmul_families(&device).into_iter().filter(fits).map(Some).collect();
     steps.push(None);
     let bar = progress(steps.len());

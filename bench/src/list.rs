@@ -1,9 +1,11 @@
 //! Lists of workloads: a line each, with sizes, and for comparisons the peer and the ratio aimed at.
 
+use std::path::Path;
+
 use wgrad::Device;
 
-use crate::Result;
 use crate::params::Params;
+use crate::{Error, Result};
 
 /// One line of a list.
 #[derive(Debug, Clone)]
@@ -25,6 +27,15 @@ impl Entry {
     }
 }
 
+/// Reads the list of a file.
+///
+/// # Errors
+/// If it cannot be read, or has a wrong line.
+pub fn read(path: &Path) -> Result<Vec<Entry>> {
+    let text = std::fs::read_to_string(path).map_err(|why| Error::file(path, why))?;
+    parse(&text).map_err(|why| Error::file(path, why))
+}
+
 /// Reads a list. Empty lines and what follows a `#` do not count.
 ///
 /// # Errors
@@ -35,7 +46,7 @@ pub fn parse(text: &str) -> Result<Vec<Entry>> {
 }
 
 fn entry(line: &str) -> Result<Entry> {
-    let wrong = |why: String| crate::Error::new(format!("in the line {line:?}: {why}"));
+    let wrong = |why: String| Error::new(format!("in the line {line:?}: {why}"));
     let (workload, rest) = line.split_once(' ').unwrap_or((line, ""));
     let words: Vec<&str> = rest.split_whitespace().collect();
     let mut params = Params::parse(&words).map_err(|why| wrong(why.to_string()))?;

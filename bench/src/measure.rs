@@ -13,6 +13,9 @@ pub struct Repeat {
     pub iters: Option<usize>,
     /// Runs before them; by default two, and on until a fifth of a second has passed.
     pub warmup: Option<usize>,
+    /// Runs between two waits, whose time is shared among them; by default one. Short work on a GPU is measured this way, as models run it:
+    /// the wait costs tens of microseconds.
+    pub batch: Option<usize>,
 }
 
 /// Seconds that the timed runs take by default, about.
@@ -72,17 +75,22 @@ pub fn time(
     wait: bool,
     step: &mut dyn FnMut() -> Result<Vec<Tensor>>,
 ) -> Result<Times> {
+    let batch = repeat.batch.unwrap_or(1).max(1);
     let mut once = || -> Result<f64> {
         device.sync()?;
         let begun = Instant::now();
-        let results = step()?;
+        let mut results = step()?;
+        for _ in 1..batch {
+            drop(results);
+            results = step()?;
+        }
         if wait {
             device.sync()?;
         } else {
             device.flush()?;
         }
         drop(results);
-        Ok(begun.elapsed().as_secs_f64())
+        Ok(begun.elapsed().as_secs_f64() / batch as f64)
     };
     let begun = Instant::now();
     let mut last = f64::NAN;
@@ -98,7 +106,7 @@ pub fn time(
     if last.is_nan() && repeat.iters.is_none() {
         last = once()?;
     }
-    let iters = repeat.iters.unwrap_or_else(|| ((SECONDS / last.max(1e-9)) as usize).clamp(3, 100));
+    let iters = repeat.iters.unwrap_or_else(|| ((SECONDS / (batch as f64 * last.max(1e-9))) as usize).clamp(3, 100));
     Ok(Times::new((0..iters.max(1)).map(|_| once()).collect::<Result<_>>()?))
 }
 
@@ -117,7 +125,7 @@ mod tests {
     #[test]
     fn warm_up_is_not_counted() {
         let mut runs = 0;
-        let repeat = Repeat { iters: Some(4), warmup: Some(3) };
+        let repeat = Repeat { iters: Some(4), warmup: Some(3), batch: None };
         let times = time(&Device::cpu(), repeat, true, &mut || {
             runs += 1;
             if runs <= 3 {
@@ -128,5 +136,19 @@ mod tests {
         let times = times.unwrap();
         assert_eq!((runs, times.count()), (7, 4));
         assert!(times.median() < 0.02);
+    }
+
+    #[test]
+    fn a_batch_shares_its_time() {
+        let repeat = Repeat { iters: Some(2), warmup: Some(0), batch: Some(5) };
+        let mut runs = 0;
+        let times = time(&Device::cpu(), repeat, true, &mut || {
+            runs += 1;
+            std::thread::sleep(std::time::Duration::from_millis(2));
+            Ok(Vec::new())
+        });
+        let median = times.unwrap().median();
+        assert_eq!(runs, 10);
+        assert!((0.002..0.01).contains(&median), "{median}");
     }
 }

@@ -66,6 +66,11 @@ impl Params {
         }
     }
 
+    /// Sets all keys of others.
+    pub fn extend(&mut self, others: &Params) {
+        others.given.iter().for_each(|(key, value)| self.set(key, value));
+    }
+
     /// A size of the workload, from 1 on.
     ///
     /// # Errors

@@ -25,6 +25,12 @@ pub struct SuiteArgs {
     /// cpu, gpu, gpu:N or software; by default the best.
     #[arg(long)]
     device: Option<String>,
+    /// The workloads, a line each, instead of the list of bench/lists that suits the device.
+    #[arg(long, value_name = "FILE")]
+    list: Option<PathBuf>,
+    /// More keys for each workload, such as batch=20.
+    #[arg(value_name = "KEY=VALUE")]
+    keys: Vec<String>,
     /// The report.
     #[arg(long, value_name = "FILE.json")]
     out: PathBuf,
@@ -36,20 +42,47 @@ pub struct SuiteArgs {
 /// If a workload fails or gives wrong results, or the file cannot be written.
 pub fn run(args: &SuiteArgs) -> Result<()> {
     let device = cli::device(args.device.as_deref())?;
-    let mut entries = list::parse(list::for_device(&device))?;
+    let mut entries = match &args.list {
+        Some(path) => list::read(path)?,
+        None => list::parse(list::for_device(&device))?,
+    };
     if let Some(filter) = &args.filter {
         entries.retain(|entry| entry.title().contains(filter.as_str()));
         if entries.is_empty() {
             return Err(Error::new(format!("no workload of the suite contains {filter:?}")));
         }
     }
-    let runs = entries.into_iter().map(|mut entry| {
-        entry.params.take("device");
-        (entry.workload, entry.params)
-    });
-    let records = run_all(&device, runs.collect())?;
+    let keys = Params::parse(&args.keys)?;
+    let bar = progress(entries.len());
+    let (mut records, mut failed) = (Vec::new(), 0);
+    for entry in entries {
+        let title = entry.title();
+        bar.set_message(title.clone());
+        let mut params = entry.params;
+        params.take("device");
+        params.extend(&keys);
+        match one(&device, &entry.workload, params) {
+            Ok(record) => records.push(record),
+            Err(why) => {
+                failed += 1;
+                bar.println(format!("{title}: {why}"));
+            }
+        }
+        // Each time, so that a run that is cut short leaves what it has.
+        Report::new(Kind::Suite, &device, records.clone())?.save(&args.out)?;
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
     cli::print(&table(&records))?;
-    Report::new(Kind::Suite, &device, records)?.save(&args.out)
+    match failed {
+        0 => Ok(()),
+        n => Err(Error::new(format!("{n} workloads failed"))),
+    }
+}
+
+fn one(device: &Device, workload: &str, mut params: Params) -> Result<Record> {
+    let run = Run::take(&mut params)?;
+    workload::run(workload, params, device, run)
 }
 
 /// Runs workloads in turn and shows on standard error how far they are.
@@ -58,14 +91,13 @@ pub fn run(args: &SuiteArgs) -> Result<()> {
 /// The first that fails.
 pub fn run_all(device: &Device, runs: Vec<(String, Params)>) -> Result<Vec<Record>> {
     let bar = progress(runs.len());
-    let one = |(workload, mut params): (String, Params)| {
+    let each = |(workload, params): (String, Params)| {
         bar.set_message(std::iter::once(workload.clone()).chain(params.words()).collect::<Vec<_>>().join(" "));
-        let run = Run::take(&mut params)?;
-        let record = workload::run(&workload, params, device, run)?;
+        let record = one(device, &workload, params)?;
         bar.inc(1);
         Ok(record)
     };
-    let records = runs.into_iter().map(one).collect();
+    let records = runs.into_iter().map(each).collect();
     bar.finish_and_clear();
     records
 }

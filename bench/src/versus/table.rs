@@ -9,8 +9,7 @@ use crate::{Error, Result, report};
 pub fn run(args: &VersusArgs) -> Result<()> {
     let mut entries = Vec::new();
     for path in &args.list {
-        let text = std::fs::read_to_string(path).map_err(|why| Error::file(path, why))?;
-        entries.extend(list::parse(&text).map_err(|why| Error::file(path, why))?);
+        entries.extend(list::read(path)?);
     }
     entries.retain(|entry| entry.against.is_some());
     // One program runs one or several engines; those of another one are left for another call.

@@ -111,12 +111,16 @@ pub struct Run {
 }
 
 impl Run {
-    /// Takes the keys `iters`, `warmup`, `check` and `limits` out of the parameters.
+    /// Takes the keys `iters`, `warmup`, `batch`, `check` and `limits` out of the parameters.
     ///
     /// # Errors
     /// If one has no such value.
     pub fn take(params: &mut Params) -> Result<Self> {
-        let repeat = Repeat { iters: params.take_number("iters", 1)?, warmup: params.take_number("warmup", 0)? };
+        let repeat = Repeat {
+            iters: params.take_number("iters", 1)?,
+            warmup: params.take_number("warmup", 0)?,
+            batch: params.take_number("batch", 1)?,
+        };
         Ok(Run { repeat, check: params.take_flag("check", true)?, limits: params.take_flag("limits", true)? })
     }
 }

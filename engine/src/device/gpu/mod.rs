@@ -7,6 +7,7 @@ mod adapter;
 mod buffer;
 mod cache;
 mod caps;
+mod emulate;
 mod fault;
 mod guard;
 mod options;

@@ -67,7 +67,7 @@ fn launch(gpu: &Arc<Gpu>, product: &Product, params: Params, plan: Plan, output:
     let &Product { op, a, b, finish } = product;
     let Output { y: out, z: kept } = output;
     let (dtype, of_a) = (out.dtype(), a.dtype());
-    if !plan.family.runs_on(gpu.caps()) || plan.family == MatmulFamily::Coop && of_a != DType::F16 {
+    if !plan.family.runs_on(gpu.caps()) || plan.family.on_units() && of_a != DType::F16 {
         let message =
             format!("{:?} kernels were asked for, which {} cannot run for {of_a}", plan.family, gpu.caps().name);
         return Err(Error::argument(op, message));
@@ -111,7 +111,7 @@ fn launch(gpu: &Arc<Gpu>, product: &Product, params: Params, plan: Plan, output:
         kernel: shape.kernel,
         constants,
         // On matrix units the operands are f16 as such, not words of two.
-        elems: if plan.family == MatmulFamily::Coop { &[] } else { &typed },
+        elems: if plan.family.on_units() { &[] } else { &typed },
         operands: &[left, right],
         finish: if partial { Finish::default() } else { finish },
         out: target,

@@ -24,14 +24,16 @@ pub enum MatmulFamily {
     Medium,
     /// `matmul/tile` with tiles of 128 x 128.
     Large,
-    /// `matmul/coop`: f16 on matrix units.
+    /// `matmul/coop`: f16 on matrix units, with tiles of 64 x 64.
     Coop,
+    /// `matmul/coop_large`: the same with tiles of 128 x 128.
+    CoopLarge,
 }
 
 use MatmulFamily as Family;
 
 impl Family {
-    pub(super) const ALL: [Family; 9] = [
+    pub(super) const ALL: [Family; 10] = [
         Family::Naive,
         Family::Lanes,
         Family::Direct,
@@ -41,6 +43,7 @@ impl Family {
         Family::Medium,
         Family::Large,
         Family::Coop,
+        Family::CoopLarge,
     ];
 
     /// Whether a device has what the kernel needs. Matrix units are also tested before they are used.
@@ -48,8 +51,14 @@ impl Family {
         match self {
             Family::Lanes => lanes(caps).is_some(),
             Family::Coop => caps.coop,
+            Family::CoopLarge => caps.coop && caps.max_workgroup_memory >= 32 << 10 && caps.max_invocations >= 256,
             _ => true,
         }
+    }
+
+    /// Whether the operands have to be f16, and are read as such rather than as words of two.
+    pub fn on_units(self) -> bool {
+        matches!(self, Family::Coop | Family::CoopLarge)
     }
 }
 
@@ -109,7 +118,8 @@ pub(super) fn choose(caps: &Caps, p: &Params, halves: bool, units: impl FnOnce()
     } else if caps.software {
         family = vector;
     } else if halves && tiles(64) >= FEW_TILES && units() {
-        family = Family::Coop;
+        let large = tiles(128) >= many && Family::CoopLarge.runs_on(caps);
+        family = if large { Family::CoopLarge } else { Family::Coop };
     } else if tiles(128) >= many {
         family = Family::Large;
     } else if tiles(64) >= many / 2 {
@@ -167,6 +177,7 @@ pub(super) fn shape(caps: &Caps, family: Family, p: &Params) -> Shape {
         Family::Medium => tile(8, 8),
         Family::Large => tile(16, 8),
         Family::Coop => ("matmul/coop", 64, 64, Vec::new()),
+        Family::CoopLarge => ("matmul/coop_large", 128, 128, Vec::new()),
     };
     let constants = constants.into_iter().map(|(name, value)| (name, f64::from(value))).collect();
     Shape { kernel, rows, columns, constants }

@@ -11,7 +11,7 @@ use crate::{Device, Result, Tensor};
 pub(super) fn usable(gpu: &Arc<Gpu>, device: &Device) -> bool {
     MatmulFamily::Coop.runs_on(gpu.caps())
         && *gpu.matrix_units.get_or_init(|| {
-            let verdict = no_grad(|| test(device));
+            let verdict = no_grad(|| test(gpu, device));
             match &verdict {
                 Ok(true) => log::info!("{device}: matrix units passed their test"),
                 Ok(false) => log::warn!("{device}: matrix units compute wrong products and are not used"),
@@ -22,7 +22,7 @@ pub(super) fn usable(gpu: &Arc<Gpu>, device: &Device) -> bool {
 }
 
 /// Small integers, whose products both kernels sum exactly: loops of several steps, edges, all ways the operands may lie.
-fn test(device: &Device) -> Result<bool> {
+fn test(gpu: &Gpu, device: &Device) -> Result<bool> {
     let values = |shape: &[usize], salt: usize| {
         let value = |i: usize| half::f16::from_f32(((i * 37 + salt * 11 + i / 7) % 13) as f32 - 6.0);
         Tensor::from_vec((0..shape.iter().product()).map(value).collect(), shape, device)
@@ -35,8 +35,12 @@ fn test(device: &Device) -> Result<bool> {
             };
             let (a, b) = (side(flips & 1 == 1, m, k, 1)?, side(flips & 2 == 2, k, n, 2)?);
             let by = |family| force_matmul(family, 1, || a.matmul(&b)?.to_f64_vec());
-            if by(MatmulFamily::Coop)? != by(MatmulFamily::Naive)? {
-                return Ok(false);
+            let right = by(MatmulFamily::Naive)?;
+            for family in [MatmulFamily::Coop, MatmulFamily::CoopLarge] {
+                if family.runs_on(gpu.caps()) && by(family)? != right {
+                    log::warn!("{device}: {family:?} kernels compute wrong products");
+                    return Ok(false);
+                }
             }
         }
     }
