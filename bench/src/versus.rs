@@ -129,6 +129,10 @@ fn is_python(program: &Path) -> bool {
 /// If one of the two fails.
 pub fn alternate(workload: &str, params: &Params, peer: &Path, against: &str, rounds: usize) -> Result<Outcome> {
     let mut params = params.clone();
+    if !is_python(peer) {
+        // Those programs wait after each run.
+        params.take("batch");
+    }
     let repeat = ["iters", "warmup"].map(|key| params.take(key));
     let [iters, warmup] = repeat;
     params.set("iters", iters.unwrap_or_else(|| "10".into()));

@@ -5,6 +5,8 @@
 // over the queries of all heads of the group. d_kv: dk [batch, keys, heads / group, 4 D4], then dv [batch, keys, heads / group, 4 DV4]. One
 // subgroup has 16 keys and up to 64 columns of both.
 
+const ROWS = 16u;
+
 //#import common/attention.wgsl
 //#import common/lanes.wgsl
 
@@ -39,13 +41,15 @@ fn differentiate(first: u32, delta: vec4<f32>) {
 // As add_scores, of two keys and four queries.
 fn add_scores_by_key(k: vec2<u32>, q: vec4<u32>, d: u32) {
     let queries = mat4x4<f32>(load4_q(q.x + d), load4_q(q.y + d), load4_q(q.z + d), load4_q(q.w + d));
-    add_products(load4_k(k.x + d), load4_k(k.y + d), queries);
+    add_products(0u, load4_k(k.x + d), queries);
+    add_products(8u, load4_k(k.y + d), queries);
 }
 
 // The same of values and gradients of results.
 fn add_gradients(v: vec2<u32>, o: vec4<u32>, d: u32) {
     let gradients = mat4x4<f32>(load4_d_o(o.x + d), load4_d_o(o.y + d), load4_d_o(o.z + d), load4_d_o(o.w + d));
-    add_products(load4_v(v.x + d), load4_v(v.y + d), gradients);
+    add_products(0u, load4_v(v.x + d), gradients);
+    add_products(8u, load4_v(v.y + d), gradients);
 }
 
 @compute @workgroup_size(8)

@@ -17,8 +17,8 @@ fn load4_d_o(i: u32) -> vec4<f32> { return d_o[i]; }
 fn element4(which: u32, at: Head, row: u32, d: u32) -> vec4<f32> {
     switch which {
         case OF_Q: { return load4_q(q_at(at, row) + d); }
-        case OF_K: { return load4_k(k_at(at, row) + d); }
-        case OF_V: { return load4_v(v_at(at, row) + d); }
+        case OF_K: { return load4_k(k_at(at, key_of(row)) + d); }
+        case OF_V: { return load4_v(v_at(at, key_of(row)) + d); }
         default: { return load4_d_o(o_at(at, row) + d); }
     }
 }
@@ -50,6 +50,7 @@ fn main(
         let i = query + 4u * local.y;
         var sum = Sum();
         var far = Sum();
+        open_union(at, query);
         if (leader) { shared_steps = steps_of(BY_QUERY, at, rows); }
         let steps = workgroupUniformLoad(&shared_steps);
         for (var n = steps.x; n < steps.y; n++) {
@@ -57,11 +58,12 @@ fn main(
             let step = workgroupUniformLoad(&shared_step);
             let key = step.x;
             if (step.y != EMPTY) {
-                let j = vec4<u32>(key + 4u * local.x) + vec4<u32>(0u, 1u, 2u, 3u);
+                let column = key + 4u * local.x;
+                let j = keys4(column);
                 let qk = products(OF_Q, query, OF_K, key, at, D4, local);
                 let dp = products(OF_D_O, query, OF_V, key, at, DV4, local);
-                let bits = sights(at, i, j.x, step.y);
-                let kept = keeps(at, i, j.x);
+                let bits = sights(at, i, column, step.y);
+                let kept = keeps(at, i, column);
                 let dx = mat4x4<f32>(
                     gradient(qk[0], dp[0], at, i, j, of_query(bits, 0u), of_query(kept, 0u)),
                     gradient(qk[1], dp[1], at, i + 1u, j, of_query(bits, 1u), of_query(kept, 1u)),

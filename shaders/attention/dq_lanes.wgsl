@@ -5,6 +5,8 @@
 // stats: [batch, heads, queries, 2], lse and delta; d_o: [batch, queries, heads, 4 DV4]; dq: [batch, queries, heads, 4 D4], of which one
 // subgroup has 16 rows and up to 128 columns.
 
+const ROWS = 16u;
+
 //#import common/attention.wgsl
 //#import common/lanes.wgsl
 
@@ -47,7 +49,8 @@ fn differentiate(first: u32) {
 // As add_scores, of gradients of results and values.
 fn add_gradients(o: vec2<u32>, v: vec4<u32>, d: u32) {
     let values = mat4x4<f32>(load4_v(v.x + d), load4_v(v.y + d), load4_v(v.z + d), load4_v(v.w + d));
-    add_products(load4_d_o(o.x + d), load4_d_o(o.y + d), values);
+    add_products(0u, load4_d_o(o.x + d), values);
+    add_products(8u, load4_d_o(o.y + d), values);
 }
 
 @compute @workgroup_size(8)
@@ -77,13 +80,14 @@ fn main(
             clear(&left_far);
             clear(&right_far);
         }
+        open_union(at, query);
         let steps = steps_of(BY_QUERY, at, rows);
         for (var n = steps.x; n < steps.y; n++) {
             let step = step_of(BY_QUERY, at, rows, n);
             let key = step.x;
             if (step.y != EMPTY) {
-                let j = vec4<u32>(key + 4u * lane) + vec4<u32>(0u, 1u, 2u, 3u);
-                let q = vec2<u32>(q_at(at, query + lane), q_at(at, query + 8u + lane));
+                let j = keys4(key + 4u * lane);
+                let q = vec4<u32>(q_at(at, query + lane), q_at(at, query + 8u + lane), 0u, 0u);
                 let k = vec4<u32>(k_at(at, j.x), k_at(at, j.y), k_at(at, j.z), k_at(at, j.w));
                 clear(&products);
                 for (var d = 0u; d < D4 / 2u; d++) {
@@ -91,7 +95,7 @@ fn main(
                     add_scores(q, k, 2u * d + 1u);
                 }
                 if (D4 % 2u == 1u) { add_scores(q, k, D4 - 1u); }
-                look(at, query, j.x, false, step.y);
+                look(at, query, key + 4u * lane, false, step.y);
                 weigh(0u, at, query, j);
                 weigh(4u, at, query, j);
                 weigh(8u, at, query, j);
@@ -109,10 +113,10 @@ fn main(
                 differentiate(8u);
                 differentiate(12u);
                 for (var four = 0u; four < 8u; four++) {
-                    let a0 = k_at(at, key + 4u * four);
-                    let a1 = k_at(at, key + 4u * four + 1u);
-                    let a2 = k_at(at, key + 4u * four + 2u);
-                    let a3 = k_at(at, key + 4u * four + 3u);
+                    let a0 = k_at(at, key_of(key + 4u * four));
+                    let a1 = k_at(at, key_of(key + 4u * four + 1u));
+                    let a2 = k_at(at, key_of(key + 4u * four + 2u));
+                    let a3 = k_at(at, key_of(key + 4u * four + 3u));
                     add_weighted(&left, four, mat4x4<f32>(load4_k(a0 + c0), load4_k(a1 + c0), load4_k(a2 + c0), load4_k(a3 + c0)));
                     if (D4 > 8u) {
                         add_weighted(&right, four, mat4x4<f32>(load4_k(a0 + c1), load4_k(a1 + c1), load4_k(a2 + c1), load4_k(a3 + c1)));

@@ -18,8 +18,8 @@ var<workgroup> parts: array<vec4<f32>, 64>;
 fn element4(which: u32, at: Head, row: u32, d: u32) -> vec4<f32> {
     switch which {
         case OF_Q: { return load4_q(q_at(at, row) + d); }
-        case OF_K: { return load4_k(k_at(at, row) + d); }
-        default: { return load4_v(v_at(at, row) + d); }
+        case OF_K: { return load4_k(k_at(at, key_of(row)) + d); }
+        default: { return load4_v(v_at(at, key_of(row)) + d); }
     }
 }
 
@@ -67,6 +67,7 @@ fn main(
         var total = vec4<f32>();
         var sum = Sum();
         var far = Sum();
+        open_union(at, query);
         if (leader) { shared_steps = steps_of(BY_QUERY, at, rows); }
         let steps = workgroupUniformLoad(&shared_steps);
         for (var n = steps.x; n < steps.y; n++) {
@@ -74,14 +75,15 @@ fn main(
             let step = workgroupUniformLoad(&shared_step);
             let key = step.x;
             if (step.y != EMPTY) {
-                let j = vec4<u32>(key + 4u * local.x) + vec4<u32>(0u, 1u, 2u, 3u);
+                let column = key + 4u * local.x;
+                let j = keys4(column);
                 let qk = products(OF_Q, query, OF_K, key, at, D4, local);
                 let s0 = scores(qk[0], at, vec4<u32>(i), j).value;
                 let s1 = scores(qk[1], at, vec4<u32>(i + 1u), j).value;
                 let s2 = scores(qk[2], at, vec4<u32>(i + 2u), j).value;
                 let s3 = scores(qk[3], at, vec4<u32>(i + 3u), j).value;
-                let bits = sights(at, i, j.x, step.y);
-                let kept = keeps(at, i, j.x);
+                let bits = sights(at, i, column, step.y);
+                let kept = keeps(at, i, column);
                 let seen0 = of_query(bits, 0u);
                 let seen1 = of_query(bits, 1u);
                 let seen2 = of_query(bits, 2u);

@@ -125,6 +125,21 @@ fn seen4(at: Head, i: u32, j: u32, tile: u32) -> vec4<bool> {
     return inside;
 }
 
+// Which of the four columns of a step from `column` on a query sees.
+fn sees4(at: Head, i: u32, column: u32, tile: u32) -> vec4<bool> {
+    if (!HAS_UNIONS) {
+        return seen4(at, i, column, tile);
+    }
+    let listed = vec4<u32>(listing(column), listing(column + 1u), listing(column + 2u), listing(column + 3u));
+    var inside = ((listed >> vec4<u32>(i & 31u)) & vec4<u32>(1u)) != vec4<u32>();
+    if (KINDS != 0u) {
+        for (var c = 0u; c < 4u; c++) {
+            if (inside[c]) { inside[c] = mask_sees(at.batch, at.head, i, key_of(column + c)); }
+        }
+    }
+    return inside;
+}
+
 struct Scores {
     value: vec4<f32>,
     slope: vec4<f32>, // by the product q_i k_j
@@ -201,8 +216,12 @@ fn kept(at: Head, i: u32, j: u32) -> bool {
     return words_of(element.xy)[element.z] >= p.threshold;
 }
 
-// The same of the keys from j to j + 3.
+// The same of the four columns of a step from j on.
 fn kept4(at: Head, i: u32, j: u32) -> vec4<bool> {
+    if (HAS_UNIONS) {
+        let keys = keys4(j);
+        return vec4<bool>(kept(at, i, keys.x), kept(at, i, keys.y), kept(at, i, keys.z), kept(at, i, keys.w));
+    }
     let first = element_of(at, i, j);
     var words = words_of(first.xy);
     if (first.z > 0u) {

@@ -1,5 +1,5 @@
 // Attention by lists of keys, one for each query. They are the first term of the words of common/mask.wgsl, [KEYS, lists, starts,
-// batches, heads, order, k, 0], as engine/src/sparse/keys.rs writes it: lists [batches, heads, queries, k], ascending, PADDING behind; and by key
+// batches, heads, order, k, unions or 0], as engine/src/sparse/keys.rs writes it: lists [batches, heads, queries, k], ascending, PADDING behind; and by key
 // j of matrix m, numbers e of entries of the lists, ascending: order[starts[m keys + j]..starts[m keys + j + 1]].
 
 //#import common/attention.wgsl

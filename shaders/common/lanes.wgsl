@@ -1,8 +1,8 @@
-// Attention by subgroups of 8 lanes, in registers: 16 rows against 32 columns, four to a lane. Rows are queries and columns keys, or
-// the other way round. Loops over the rows have constant bounds and short bodies, so that drivers unroll them: else the arrays
-// would lie in memory.
+// Attention by subgroups of 8 lanes, in registers: ROWS rows (16 or 32, as the kernel says) against 32 columns, four to a lane. Rows are queries
+// and columns keys, or the other way round. Loops over the rows have constant bounds and short bodies, so that drivers unroll them: else
+// the arrays would lie in memory.
 
-alias Rows = array<vec4<f32>, 16>;
+alias Rows = array<vec4<f32>, ROWS>;
 
 // Of row r and the lane's columns.
 var<private> products: Rows;
@@ -14,23 +14,28 @@ fn clear(rows: ptr<private, Rows>) {
     for (var r = 0u; r < 16u; r++) {
         (*rows)[r] = vec4<f32>();
     }
-}
-
-// Adds products over four elements: the lane brings those of rows `lane` and `lane + 8`, and of its columns.
-fn add_products(upper: vec4<f32>, lower: vec4<f32>, columns: mat4x4<f32>) {
-    for (var r = 0u; r < 8u; r++) {
-        products[r] += subgroupShuffle(upper, r) * columns;
-    }
-    for (var r = 0u; r < 8u; r++) {
-        products[r + 8u] += subgroupShuffle(lower, r) * columns;
+    for (var r = 16u; r < ROWS; r++) {
+        (*rows)[r] = vec4<f32>();
     }
 }
 
-// The same of four elements of two queries and of four keys, which begin at these places. Loops take two such steps a turn: llvmpipe of
-// Mesa 22 ends the loops of an invocation after 65,535 turns in all.
-fn add_scores(q: vec2<u32>, k: vec4<u32>, d: u32) {
+// Adds products over four elements of the eight rows from `first` on, of which the lane brings row `first + lane`, and of its columns.
+fn add_products(first: u32, row: vec4<f32>, columns: mat4x4<f32>) {
+    for (var r = 0u; r < 8u; r++) {
+        products[first + r] += subgroupShuffle(row, r) * columns;
+    }
+}
+
+// The same of four elements of the queries `lane`, `lane + 8` .. and of four keys, which begin at these places. Loops take two such steps a
+// turn: llvmpipe of Mesa 22 ends the loops of an invocation after 65,535 turns in all.
+fn add_scores(q: vec4<u32>, k: vec4<u32>, d: u32) {
     let keys = mat4x4<f32>(load4_k(k.x + d), load4_k(k.y + d), load4_k(k.z + d), load4_k(k.w + d));
-    add_products(load4_q(q.x + d), load4_q(q.y + d), keys);
+    add_products(0u, load4_q(q.x + d), keys);
+    add_products(8u, load4_q(q.y + d), keys);
+    if (ROWS > 16u) {
+        add_products(16u, load4_q(q.z + d), keys);
+        add_products(24u, load4_q(q.w + d), keys);
+    }
 }
 
 // Adds to each row the vectors of the four columns of lane `four`, weighted by `products`. The lane has four elements of them.
@@ -38,13 +43,16 @@ fn add_weighted(sum: ptr<private, Rows>, four: u32, vectors: mat4x4<f32>) {
     for (var r = 0u; r < 16u; r++) {
         (*sum)[r] += vectors * subgroupShuffle(products[r], four);
     }
+    for (var r = 16u; r < ROWS; r++) {
+        (*sum)[r] += vectors * subgroupShuffle(products[r], four);
+    }
 }
 
-// Notes who sees whom: 16 queries and the lane's four keys, or with `by_key` 16 keys and its four queries.
+// Notes who sees whom: ROWS queries and the lane's four columns, or with `by_key` ROWS keys and its four queries.
 fn look(at: Head, row: u32, column: u32, by_key: bool, tile: u32) {
-    sights = vec4<u32>(0xffffu);
+    sights = vec4<u32>(0xffffffffu);
     keeps = vec4<u32>();
-    let rows = vec2<u32>(row, 16u);
+    let rows = vec2<u32>(row, ROWS);
     let columns = vec2<u32>(column / 32u * 32u, 32u);
     let i_end = select(rows.x + rows.y, columns.x + columns.y, by_key);
     let j_end = select(columns.x + columns.y, rows.x + rows.y, by_key);
@@ -52,7 +60,7 @@ fn look(at: Head, row: u32, column: u32, by_key: bool, tile: u32) {
         return;
     }
     sights = vec4<u32>();
-    for (var n = 0u; n < 16u; n++) {
+    for (var n = 0u; n < ROWS; n++) {
         if (by_key) {
             let four = n / 4u * 4u;
             let own = vec4<u32>(n % 4u) == vec4<u32>(0u, 1u, 2u, 3u);
@@ -61,7 +69,7 @@ fn look(at: Head, row: u32, column: u32, by_key: bool, tile: u32) {
                 keeps |= select(vec4<u32>(), vec4<u32>(bits4(kept4(at, column + n % 4u, row + four)) << four), own);
             }
         } else {
-            sights |= select(vec4<u32>(), vec4<u32>(1u << n), seen4(at, row + n, column, tile));
+            sights |= select(vec4<u32>(), vec4<u32>(1u << n), sees4(at, row + n, column, tile));
             if (HAS_DROPOUT) {
                 keeps |= select(vec4<u32>(), vec4<u32>(1u << n), kept4(at, row + n, column));
             }

@@ -9,6 +9,15 @@
 
 //#import common/mask.wgsl
 
+// With HAS_UNIONS, lists of keys (common/gather.wgsl) are gone over by tiles of 32 queries, and the step's columns are places in the union of
+// their lists: from mask[8] on, for each tile of each matrix where its entries begin and how many there are; entries are a key and the
+// queries of the tile that list it, as bits (engine/src/sparse/unions.rs).
+
+override HAS_UNIONS: bool = false;
+
+// The first entry of the union of the tile at hand, and the last place.
+var<private> union_entries: vec2<u32>;
+
 // Kind of the first term.
 const LISTS: u32 = 6u;
 
@@ -36,7 +45,7 @@ fn list_row(side: u32, at: Head, row: u32) -> u32 {
 
 // Tiles of `size` rows of a head.
 fn tile_count(side: u32, size: u32) -> u32 {
-    if (HAS_LISTS) {
+    if (HAS_LISTS && !HAS_UNIONS) {
         let block = block_of(side);
         return ((length_of(side) - 1u) / block + 1u) * (block / size);
     }
@@ -45,7 +54,7 @@ fn tile_count(side: u32, size: u32) -> u32 {
 
 // The first row of the n-th tile: with lists it may lie beyond the end.
 fn tile_start(side: u32, at: Head, n: u32, size: u32) -> u32 {
-    if (HAS_LISTS) {
+    if (HAS_LISTS && !HAS_UNIONS) {
         let block = block_of(side);
         let tiles = block / size;
         return mask[list_row(side, at, n / tiles) + 2u] * block + n % tiles * size;
@@ -55,6 +64,9 @@ fn tile_start(side: u32, at: Head, n: u32, size: u32) -> u32 {
 
 // The steps of rows from .x to before .y, from .x to before .y.
 fn steps_of(side: u32, at: Head, rows: vec2<u32>) -> vec2<u32> {
+    if (HAS_UNIONS) {
+        return vec2<u32>(0u, mask[union_of(at, rows.x) + 1u] + 31u) / 32u;
+    }
     if (HAS_LISTS) {
         if (rows.x >= length_of(side)) {
             return vec2<u32>();
@@ -77,6 +89,9 @@ fn steps_of(side: u32, at: Head, rows: vec2<u32>) -> vec2<u32> {
 // The first column of a step, and what its tile is.
 fn step_of(side: u32, at: Head, rows: vec2<u32>, step: u32) -> vec2<u32> {
     var column = 32u * step;
+    if (HAS_UNIONS) {
+        return vec2<u32>(column, PARTIAL);
+    }
     if (HAS_LISTS) {
         let block = block_of(1u - side);
         let entry = mask[mask[2u + side] + step / (block / 32u)];
@@ -99,6 +114,34 @@ fn step_of(side: u32, at: Head, rows: vec2<u32>, step: u32) -> vec2<u32> {
         }
     }
     return vec2<u32>(column, tile);
+}
+
+// Where the union of a tile is described.
+fn union_of(at: Head, query: u32) -> u32 {
+    return mask[8] + 2u * (list_matrix(at) * ((p.queries + 31u) / 32u) + query / 32u);
+}
+
+// Every invocation calls this before it asks for the keys of a tile of queries.
+fn open_union(at: Head, query: u32) {
+    if (HAS_UNIONS) {
+        let place = union_of(at, query);
+        union_entries = vec2<u32>(mask[8] + mask[place], max(mask[place + 1u], 1u) - 1u);
+    }
+}
+
+// The key of a column of a step; beyond the end of a union its last.
+fn key_of(column: u32) -> u32 {
+    if (HAS_UNIONS) { return mask[union_entries.x + 2u * min(column, union_entries.y)]; }
+    return column;
+}
+
+fn keys4(column: u32) -> vec4<u32> {
+    return vec4<u32>(key_of(column), key_of(column + 1u), key_of(column + 2u), key_of(column + 3u));
+}
+
+// Which queries of the tile list the key of a column.
+fn listing(column: u32) -> u32 {
+    return select(0u, mask[union_entries.x + 2u * min(column, union_entries.y) + 1u], column <= union_entries.y);
 }
 
 // Whether key j, or its block, is listed for query i. Lists of keys are those of common/gather.wgsl.

@@ -99,7 +99,7 @@ fn sights(at: Head, i: u32, j: u32, tile: u32) -> u32 {
     }
     var bits = 0u;
     for (var n = 0u; n < 4u; n++) {
-        bits |= bits4(seen4(at, i + n, j, tile)) << (4u * n);
+        bits |= bits4(sees4(at, i + n, j, tile)) << (4u * n);
     }
     return bits;
 }

@@ -31,6 +31,10 @@ const LANES: Variant = Variant {
     key_value: "attention/dkv_lanes",
     rows: 16,
 };
+/// Of the forward alone, for long sequences: it takes a second to compile.
+const WIDE: Variant = Variant { forward: "attention/forward_lanes_wide", rows: 32, ..LANES };
+/// Queries from which on it is worth that.
+const MANY_QUERIES: usize = 256;
 const TILES: Variant =
     Variant { forward: "attention/forward", query: "attention/dq", key_value: "attention/dkv", rows: 32 };
 
@@ -60,11 +64,25 @@ fn within_turns(op: &'static str, caps: &Caps, plan: &Plan, length: usize, turns
     ))
 }
 
-fn choose(caps: &Caps, plan: &Plan) -> &'static Variant {
-    if plan.by_lists {
+fn choose(caps: &Caps, plan: &Plan, side: Side) -> &'static Variant {
+    // Neighbouring queries may go over their lists together; neighbouring keys, which lists name at random, do not.
+    if plan.by_lists && !(plan.united && side == Side::Query) {
         return &LISTS;
     }
     if caps.software_lanes() == Some(8) { &LANES } else { &TILES }
+}
+
+/// What kernels that go over the keys of queries are told of lists that neighbours share.
+fn unions(plan: &Plan) -> Option<(&'static str, f64)> {
+    plan.united.then_some(("HAS_UNIONS", 1.0))
+}
+
+/// The variant for the forward of values with so many fours.
+fn choose_forward(caps: &Caps, plan: &Plan, dv4: usize) -> &'static Variant {
+    let chosen = choose(caps, plan, Side::Query);
+    let whole_blocks = plan.blocks.is_none_or(|layout| layout.query_block.is_multiple_of(WIDE.rows));
+    let wide = chosen.forward == LANES.forward && 4 * dv4 <= COLUMNS / 2 && whole_blocks;
+    if wide && plan.pairs.queries >= MANY_QUERIES { &WIDE } else { chosen }
 }
 
 /// Workgroups for all queries, or all keys, and so many fours of columns.
@@ -73,11 +91,12 @@ fn work(plan: &Plan, side: Side, variant: &Variant, fours: usize) -> u64 {
         Side::Query => (plan.pairs.queries, plan.pairs.heads, plan.blocks.map(|layout| layout.query_block)),
         Side::Key => (plan.pairs.keys, plan.key_heads, plan.blocks.map(|layout| layout.key_block)),
     };
-    let columns = if side == Side::Query && !plan.by_lists { COLUMNS } else { FEWER_COLUMNS };
+    let by_lists = variant.rows == LISTS.rows;
+    let columns = if side == Side::Query && !by_lists { COLUMNS } else { FEWER_COLUMNS };
     let pieces = plan.pairs.batch * heads * (4 * fours).div_ceil(columns);
     // The tiles as `tile_count` of `common/steps.wgsl` has them.
     match block {
-        _ if plan.by_lists => groups(pieces * length),
+        _ if by_lists => groups(pieces * length),
         None => (pieces * length.div_ceil(variant.rows)) as u64,
         Some(block) => (pieces * length.div_ceil(block) * (block / variant.rows)) as u64,
     }
@@ -223,11 +242,11 @@ pub(crate) fn forward(op: &'static str, operands: &Operands, plan: &Plan) -> Res
     let out = Tensor::gpu_uninit(op, Dims::new(op, &[batch, queries, heads, 4 * call.dv4])?, dtype, device)?;
     let log_sums = Tensor::gpu_uninit(op, Dims::new(op, &[batch, heads, queries])?, DType::F32, device)?;
     let caps = call.gpu()?.caps();
-    let variant = choose(caps, plan);
+    let variant = choose_forward(caps, plan, call.dv4);
     within_turns(op, caps, plan, plan.pairs.keys, call.d4 / 2 + 12)?;
     call.run(
         variant.forward,
-        None,
+        unions(plan),
         &[("o", dtype)],
         &[Bind::Write(out.gpu_buffer(op)?), Bind::Write(log_sums.gpu_buffer(op)?)],
         work(plan, Side::Query, variant, call.dv4),
@@ -266,7 +285,6 @@ pub(crate) fn backward(
         params: bytemuck::cast_slice(&[size(op, rows)?, size(op, heads)?, size(op, queries)?, size(op, call.dv4)?]),
         groups: groups(rows),
     })?;
-    let variant = choose(gpu.caps(), plan);
     let elems = &elems[1..];
     let run = |kernel, constant, to: &Tensor, groups: u64| {
         let bind =
@@ -279,13 +297,15 @@ pub(crate) fn backward(
     within_turns(op, gpu.caps(), plan, queries, plan.group() * (products + 20))?;
     if wants.query {
         let dq = floats(&[batch, queries, heads, 4 * call.d4])?;
-        run(variant.query, None, &dq, work(plan, Side::Query, variant, call.d4))?;
+        let variant = choose(gpu.caps(), plan, Side::Query);
+        run(variant.query, unions(plan), &dq, work(plan, Side::Query, variant, call.d4))?;
         grads.query = Some(by_heads(&dq, plan.head_dim)?);
     }
     if wants.key_value {
         let heads = plan.key_heads;
         let rows = batch * keys * heads;
         let both = floats(&[4 * rows * (call.d4 + call.dv4)])?;
+        let variant = choose(gpu.caps(), plan, Side::Key);
         run(variant.key_value, None, &both, work(plan, Side::Key, variant, call.d4.max(call.dv4)))?;
         let part = |start: usize, width: usize| {
             both.narrow(0, start, rows * width)?.reshape(&[batch, keys, heads, width].map(|n| n as isize))

@@ -33,13 +33,19 @@ fn statistics(op: &'static str, plan: Plan, dropout: Option<Dropout>) -> Result<
     Ok((constants, params))
 }
 
-/// Rows of a workgroup of `norm/forward_lanes`.
-const HELD_ROWS: usize = 8;
+/// Rows of a workgroup of `norm/forward_lanes` and `norm/forward_streams`.
+const LANES_ROWS: usize = 8;
 
-/// Whether `norm/forward_lanes` does it: a few registers for each lane of a software driver's subgroups, and enough rows for all cores.
-fn held(caps: &Caps, plan: Plan) -> bool {
+/// The forward for subgroups of a software driver, if there is one for such rows: short ones stay in registers, and loops over longer ones than
+/// these would have too many turns for Mesa's driver. There must be enough for all cores.
+fn by_lanes(caps: &Caps, plan: Plan) -> Option<&'static str> {
     let plain = plan.scales() && plan.power() == 2.0 && plan.kind != NormKind::Crms && !plan.safe && !plan.is_partial();
-    caps.software_lanes() == Some(8) && plain && (32..=1024).contains(&plan.cols) && plan.rows >= 4 * HELD_ROWS
+    match plan.cols {
+        _ if caps.software_lanes() != Some(8) || !plain || plan.rows < 4 * LANES_ROWS => None,
+        32..=1024 => Some("norm/forward_lanes"),
+        1025..=16_384 => Some("norm/forward_streams"),
+        _ => None,
+    }
 }
 
 /// Of `x [rows, cols]`.
@@ -89,17 +95,20 @@ pub(crate) fn forward(op: &'static str, inputs: &Inputs, plan: Plan) -> Result<O
             bind.extend([Bind::Read(residual.tensor.gpu_buffer(op)?), Bind::Write(sum.gpu_buffer(op)?)]);
             if inputs.dropout.is_some() { "norm/drop_add_forward" } else { "norm/add_forward" }
         }
-        _ if held(gpu.caps(), plan) => "norm/forward_lanes",
-        _ => "norm/forward",
+        _ => by_lanes(gpu.caps(), plan).unwrap_or("norm/forward"),
     };
-    let groups = if kernel == "norm/forward_lanes" {
-        constants.extend([("HELD", cols.div_ceil(32) as f64), ("ROWS", HELD_ROWS as f64)]);
-        rows.div_ceil(HELD_ROWS) as u64
-    } else {
-        let (spread, groups) = spread(gpu, rows, cols);
-        constants.extend(spread);
-        constants.push(("SAFE", flag(plan.safe)));
-        groups
+    let groups = match kernel {
+        "norm/forward_lanes" => {
+            constants.extend([("HELD", cols.div_ceil(32) as f64), ("ROWS", LANES_ROWS as f64)]);
+            rows.div_ceil(LANES_ROWS) as u64
+        }
+        "norm/forward_streams" => rows.div_ceil(LANES_ROWS) as u64,
+        _ => {
+            let (spread, groups) = spread(gpu, rows, cols);
+            constants.extend(spread);
+            constants.push(("SAFE", flag(plan.safe)));
+            groups
+        }
     };
     let params = bytemuck::cast_slice(&params);
     gpu.run(Launch { kernel, elems: &elems, constants: &constants, bind: &bind, params, groups })?;

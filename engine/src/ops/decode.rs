@@ -165,5 +165,6 @@ fn check(query: &Tensor, pages: &Pages, places: &Places, options: &AttentionOpti
         kinds: options.mask.kinds(),
         widest: None,
         by_lists: false,
+        united: false,
     })
 }

@@ -3,11 +3,12 @@
 use std::sync::{Arc, OnceLock};
 
 use super::Lowered;
+use super::unions::unions;
 use crate::mask::{Mask, Pairs};
 use crate::ops::index::{Groups, group};
 use crate::{DType, Device, Error, Result, Tensor};
 
-/// Kind of the first term of a mask's words: `[kind, lists, starts, batches, heads, order, k, 0]`, places of what `shaders/common/gather.wgsl`
+/// Kind of the first term of a mask's words: `[kind, lists, starts, batches, heads, order, k, unions or 0]`, places of what `shaders/common/gather.wgsl`
 /// reads.
 pub(crate) const KEYS: u32 = 8;
 /// Behind the keys of a list that is shorter than others.
@@ -22,6 +23,8 @@ pub struct KeyIndex {
     keys: usize,
     /// By matrix and key the entries that name it.
     by_key: Arc<Groups>,
+    /// Keys that neighbouring queries share, where that is worth it: words of `unions.rs`.
+    unions: Option<Tensor>,
     lowered: Arc<OnceLock<Lowered>>,
 }
 
@@ -34,7 +37,8 @@ impl KeyIndex {
     pub fn new(lists: &Tensor, keys: usize) -> Result<Self> {
         let op = "KeyIndex::new";
         let k = check_shape(op, lists, keys)?;
-        for (row, list) in lists.to_vec::<u32>()?.chunks(k).enumerate() {
+        let host = lists.to_vec::<u32>()?;
+        for (row, list) in host.chunks(k).enumerate() {
             let length = list.iter().position(|&key| key == PADDING).unwrap_or(k);
             if let Some(&key) = list[..length].iter().find(|&&key| key as usize >= keys) {
                 return Err(Error::Index { op, index: i64::from(key), size: keys });
@@ -47,7 +51,49 @@ impl KeyIndex {
                 return Err(Error::argument(op, format!("list {row} has key {key} behind padding")));
             }
         }
-        Self::ascending(op, lists, keys)
+        Self::ascending(op, lists, keys)?.with_unions(&host)
+    }
+
+    /// From lists [batch, heads, blocks, k] of one list for each block of `query_block` queries, else as [`KeyIndex::new`] takes them.
+    ///
+    /// # Errors
+    /// As [`KeyIndex::new`], and if so many blocks are not those of `queries`.
+    pub fn of_blocks(lists: &Tensor, query_block: usize, queries: usize, keys: usize) -> Result<Self> {
+        let op = "KeyIndex::of_blocks";
+        check_shape(op, lists, keys)?;
+        let blocks = lists.shape()[2];
+        if query_block == 0 || queries.div_ceil(query_block) != blocks {
+            let message = format!("lists of {blocks} blocks for {queries} queries in blocks of {query_block}");
+            return Err(Error::shape(op, message));
+        }
+        Self::new(&lists.repeat_interleave(query_block, 2)?.narrow(2, 0, queries)?, keys)
+    }
+
+    /// The same index, with what neighbouring queries share, so that on a GPU 32 of them go together over the union of their lists. That is
+    /// done if the unions have at most four times the keys of a list, on average; [`KeyIndex::new`], [`KeyIndex::of_blocks`] and
+    /// [`KeyIndex::from_edges`] look by themselves. Waits for the device.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn united(&self) -> Result<Self> {
+        self.clone().with_unions(&self.lists.to_vec::<u32>()?)
+    }
+
+    /// The same, with the lists on the host at hand.
+    fn with_unions(mut self, lists: &[u32]) -> Result<Self> {
+        let &[_, _, queries, k] = self.sizes();
+        if let Some(words) = unions(lists, queries, k, PADDING) {
+            let length = words.len();
+            self.unions = Some(Tensor::from_vec(words, &[length], self.lists.device())?);
+            // What was lowered lacks them.
+            self.lowered = Arc::default();
+        }
+        Ok(self)
+    }
+
+    /// Whether neighbouring queries go over the union of their lists together, on a GPU.
+    pub fn is_united(&self) -> bool {
+        self.unions.is_some()
     }
 
     /// From the edges of a graph, each a batch element, a query, and a key that it sees, in any order; one that comes twice counts once.
@@ -71,9 +117,10 @@ impl KeyIndex {
         }
         let k = lists.iter().map(Vec::len).max().unwrap_or_default().max(1);
         lists.iter_mut().for_each(|list| list.resize(k, PADDING));
-        let lists = Tensor::from_vec(lists.concat(), &[batch, 1, queries, k], device)?;
+        let host = lists.concat();
+        let lists = Tensor::from_vec(host.clone(), &[batch, 1, queries, k], device)?;
         check_shape(op, &lists, keys)?;
-        Self::ascending(op, &lists, keys)
+        Self::ascending(op, &lists, keys)?.with_unions(&host)
     }
 
     /// For each query, the `k` keys of the highest scores among those that `mask` lets it see, the first ones among equals. `scores` is [batch,
@@ -121,7 +168,7 @@ impl KeyIndex {
         let nowhere = Tensor::zeros(&[1], DType::U32, device)?;
         let slots = Tensor::where_cond(&lists.eq(&padding)?, &nowhere, &lists.add(&first)?)?;
         let by_key = group(op, &slots.reshape(&[-1])?.contiguous()?, batch * heads * keys)?;
-        Ok(KeyIndex { lists, keys, by_key: Arc::new(by_key), lowered: Arc::default() })
+        Ok(KeyIndex { lists, keys, by_key: Arc::new(by_key), unions: None, lowered: Arc::default() })
     }
 
     /// The lists [batch, heads, queries, k].
@@ -152,9 +199,13 @@ impl KeyIndex {
             let flat = |x: &Tensor| x.to_device(device)?.reshape(&[-1]);
             let parts = [&self.lists, &self.by_key.starts, &self.by_key.order].map(flat);
             let [lists, starts, order] = parts;
-            // Places are filled in: 1, 2 and 5.
+            // Places are filled in: 1, 2 and 5, and 7 where there is something.
             let header = [KEYS, 0, 0, batch as u32, heads as u32, 0, k as u32, 0];
-            mask.with_lists(op, header, &[(1, lists?), (2, starts?), (5, order?)], pairs, device)
+            let mut arrays = vec![(1, lists?), (2, starts?), (5, order?)];
+            if let Some(unions) = &self.unions {
+                arrays.push((7, flat(unions)?));
+            }
+            mask.with_lists(op, header, &arrays, pairs, device)
         })
     }
 

@@ -4,6 +4,7 @@ mod build;
 pub(crate) mod keys;
 mod lists;
 mod scores;
+mod unions;
 pub(crate) mod words;
 
 use std::ops::Range;

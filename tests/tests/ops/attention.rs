@@ -91,6 +91,28 @@ fn a_query_that_sees_nothing_gives_zeros_and_no_gradient() {
     });
 }
 
+/// So many queries that software drivers give a subgroup 32 of them: with some queries left over, and what hides single pairs.
+#[test]
+fn many_queries() {
+    let heads =
+        [Input::normal(&[1, 2, 261, 8], 1), Input::normal(&[1, 1, 70, 8], 2), Input::normal(&[1, 1, 70, 12], 3)];
+    let bias = Input::normal(&[2, 261, 70], 4);
+    let sinks = Input::normal(&[2], 5);
+    let all: Vec<Input> = heads.into_iter().chain([bias, sinks]).collect();
+    let attention = |x: &[Tensor], mask, softcap| {
+        let options = AttentionOptions {
+            mask,
+            softcap,
+            bias: Some(x[3].clone()),
+            sinks: Some(x[4].clone()),
+            ..Default::default()
+        };
+        x[0].attention(&x[1], &x[2], &options)
+    };
+    same_on_devices_within(4.0, "causal", &all, |x| attention(x, Mask::causal(-100), None));
+    same_on_devices_within(4.0, "window", &all, |x| attention(x, Mask::window(80, 3), Some(3.0)));
+}
+
 #[test]
 fn rotary_turns_pairs() {
     let x = Input::normal(&[2, 3, 5, 8], 1);

@@ -202,6 +202,76 @@ fn lists_as_a_mask() {
     }
 }
 
+/// Lists that sixteen neighbours share, but for two keys of every eighth.
+fn shared(device: &Device) -> KeyIndex {
+    let list = |row: usize| {
+        let (matrix, i) = (row / 70, row % 70);
+        let mut keys: Vec<u32> = (0..9).map(|n| ((n * 10 + i / 16 * 3 + matrix) % 90) as u32).collect();
+        keys.extend([1, 88].into_iter().filter(|_| i % 8 == 0));
+        keys.sort_unstable();
+        keys.dedup();
+        keys.resize(11, u32::MAX);
+        keys
+    };
+    let lists: Vec<u32> = (0..2 * 70).flat_map(list).collect();
+    KeyIndex::new(&Tensor::from_vec(lists, &[1, 2, 70, 11], device).unwrap(), 90).unwrap()
+}
+
+/// A tile of 32 queries over the union of its lists is each query over its own, with all that may change a score.
+#[test]
+fn unions_of_lists() {
+    assert!(shared(&Device::cpu()).is_united());
+    let all = [
+        Input::normal(&[2, 4, 70, 12], 1),
+        Input::normal(&[2, 2, 90, 12], 2),
+        Input::normal(&[2, 2, 90, 20], 3),
+        Input::normal(&[4, 70, 90], 4),
+    ];
+    for (what, mask) in [("all", Mask::all()), ("window", Mask::window(40, 30).and(Mask::key_lengths(&[80, 90])))] {
+        let attention = |x: &[Tensor]| {
+            let options = AttentionOptions {
+                mask: mask.clone(),
+                softcap: Some(5.0),
+                bias: Some(x[3].clone()),
+                ..Default::default()
+            };
+            x[0].sparse_attention(&x[1], &x[2], &shared(x[0].device()), &options)
+        };
+        same_on_devices_within(16.0, what, &all, attention);
+    }
+    // Dropout takes the weights that dense attention takes.
+    let Some(gpu) = fresh_gpu() else { return };
+    let x: Vec<Tensor> = all[..3].iter().map(|x| x.stored(&gpu, DType::F32).unwrap()).collect();
+    let index = shared(&gpu);
+    let options = AttentionOptions { dropout: 0.4, ..Default::default() };
+    gpu.set_seed(5);
+    let by_lists = x[0].sparse_attention(&x[1], &x[2], &index, &options).unwrap();
+    gpu.set_seed(5);
+    let dense = AttentionOptions { mask: Mask::keys(&index), ..options };
+    let dense = x[0].attention(&x[1], &x[2], &dense).unwrap();
+    assert_close("dropout", &by_lists.to_f64_vec().unwrap(), &dense.to_f64_vec().unwrap(), 1e-5, 1e-5);
+}
+
+/// One list for each block of queries, of which the last is not whole; and unions of lists that a GPU chose.
+#[test]
+fn lists_of_blocks() {
+    each_device(|device| {
+        let lists = Tensor::from_slice(&[0u32, 5, 9, 1, 2, u32::MAX, 3, 8, 11], &[1, 1, 3, 3], device).unwrap();
+        let index = KeyIndex::of_blocks(&lists, 16, 40, 12).unwrap();
+        assert!(index.is_united());
+        assert_eq!(index.lists().shape(), [1, 1, 40, 3]);
+        assert_eq!(index.lists().to_vec::<u32>().unwrap()[15 * 3..17 * 3], [0, 5, 9, 1, 2, u32::MAX]);
+        let scores = Tensor::zeros(&[1, 1, 40, 12], DType::F32, device).unwrap();
+        let chosen = KeyIndex::from_scores(&scores, 3, &Mask::all()).unwrap();
+        assert!(!chosen.is_united() && chosen.united().unwrap().is_united());
+        // Each has a key of its own.
+        let apart = Tensor::arange(0, 64, DType::U32, device).unwrap().reshape(&[1, 1, 64, 1]).unwrap();
+        assert!(!KeyIndex::new(&apart, 64).unwrap().is_united());
+        expect_error(KeyIndex::of_blocks(&lists, 20, 40, 12), &["KeyIndex::of_blocks", "3 blocks", "40 queries", "20"]);
+        expect_error(KeyIndex::of_blocks(&lists, 0, 40, 12), &["KeyIndex::of_blocks", "blocks of 0"]);
+    });
+}
+
 #[test]
 fn bad_lists_are_refused() {
     let cpu = Device::cpu();

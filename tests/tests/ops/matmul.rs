@@ -187,7 +187,7 @@ fn every_family(device: &Device, dtype: DType, inputs: &[Input], f: &dyn Fn(&[Te
 #[test]
 fn kernels_for_matrix_units() {
     let Some(gpu) = gpu_with_emulated_units() else { return };
-    for (m, n, k) in [(67, 130, 45), (128, 64, 32), (1, 3, 100)] {
+    for (m, n, k) in [(67, 130, 45), (32, 64, 100)] {
         let (a, b) = (integers(&[m, k], 1), integers(&[k, n], 2));
         every_family(gpu, DType::F16, &[a.clone(), b.clone()], &matmul);
         let turned = |shape: &[usize]| integers(shape, 3).view(View::Permute(vec![1, 0]));

@@ -92,11 +92,11 @@ proptest! {
     }
 }
 
-/// So many rows that software drivers keep them in registers, several to a workgroup; the last workgroup, and the last fours of a row, are
-/// not whole.
+/// So many rows that software drivers keep them in registers, or long ones in pieces, several to a workgroup; the last workgroup, the last
+/// piece and the last fours of a row are not whole.
 #[test]
 fn many_rows_of_middling_width() {
-    for (rows, cols) in [(37, 32), (41, 45), (33, 770), (35, 1023)] {
+    for (rows, cols) in [(37, 32), (41, 45), (33, 770), (35, 1023), (33, 1025), (32, 2051), (34, 1536)] {
         for (name, fused, _) in NORMS {
             // Of so many elements some are sums that cancel, after each part was rounded to a half.
             same_on_devices_within(8.0, name, &inputs(rows, cols, 3 * cols as u64), fused);
@@ -115,6 +115,22 @@ fn accuracy() {
         let near: Vec<f32> = want.iter().map(|v| *v as f32 * 1e-4).collect();
         let y = Tensor::from_vec(near, &[1, 64], device).unwrap().layer_norm(None, None, 1e-12).unwrap();
         assert_close("small", &y.to_f64_vec().unwrap(), &want, 1e-3, 0.0);
+        // The same in so many and so long rows that they are taken in pieces, and an outlier in the first.
+        let long: Vec<f32> = (0..40 * 1500).map(|i| if i % 2 == 0 { 1.0 } else { -1.0 }).collect();
+        for (offset, tolerance) in [(1e5, 1e-5), (0.0, 1e-6)] {
+            let x: Vec<f32> = long.iter().map(|v| offset + v).collect();
+            let y = Tensor::from_vec(x, &[40, 1500], device).unwrap().layer_norm(None, None, 0.0).unwrap();
+            let want: Vec<f64> = long.iter().map(|v| f64::from(*v)).collect();
+            assert_close("long rows", &y.to_f64_vec().unwrap(), &want, tolerance, 0.0);
+        }
+        let mut x = long.clone();
+        x.chunks_mut(1500).for_each(|row| row[3] = 1e6);
+        let norm = |x: Vec<f32>, device: &Device| {
+            let x = Tensor::from_vec(x, &[40, 1500], device)?;
+            x.cast(if device.is_gpu() { DType::F32 } else { DType::F64 })?.layer_norm(None, None, 0.0)?.to_f64_vec()
+        };
+        let want = norm(x.clone(), &Device::cpu()).unwrap();
+        assert_close("outlier", &norm(x, device).unwrap(), &want, 1e-5, 1e-5);
         let constant = Tensor::full(3.0, &[2, 5], DType::F32, device).unwrap().layer_norm(None, None, 1e-5).unwrap();
         assert_eq!(constant.to_vec::<f32>().unwrap(), [0.0; 10]);
     });

@@ -44,6 +44,8 @@ pub(crate) struct Plan {
     pub widest: Option<usize>,
     /// Whether each query has a list of keys.
     pub by_lists: bool,
+    /// Whether the lists come with the unions of those of neighbours.
+    pub united: bool,
 }
 
 impl Plan {
@@ -161,7 +163,9 @@ fn attend(
     if let Some(index) = index {
         index.check(op, &options.mask, plan.pairs, plan.key_heads)?;
         plan.blocks = if let SparseIndex::Blocks(index) = index { Some(index.layout()) } else { None };
-        plan.by_lists = matches!(index, SparseIndex::Keys(_));
+        if let SparseIndex::Keys(index) = index {
+            (plan.by_lists, plan.united) = (true, index.is_united());
+        }
     }
     let Pairs { batch, heads, queries, keys } = plan.pairs;
     let empty = batch * heads * queries * keys * plan.head_dim * plan.value_dim == 0;

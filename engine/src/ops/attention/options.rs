@@ -151,6 +151,7 @@ pub(super) fn check(
         kinds: 0,
         widest: None,
         by_lists: false,
+        united: false,
     })
 }
 
