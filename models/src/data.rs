@@ -12,6 +12,15 @@ const STREAM_ORDER: u64 = 1 << 62;
 const STREAM_TRAIN: u64 = 2 << 62;
 const STREAM_HELD_OUT: u64 = 3 << 62;
 
+/// What the rows of a text ask for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Objective {
+    /// The tokens that were hidden, in rows between `[CLS]` and `[SEP]`.
+    Masked(Mlm),
+    /// After each token the next one, in rows that begin and end anywhere in the text.
+    Next,
+}
+
 /// A place in the sequence of training rows, to be saved with a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Position {
@@ -96,14 +105,37 @@ impl TokenStream {
         ranked.into_iter().map(|(id, n)| (id, n as f64 / total as f64)).collect()
     }
 
-    /// Tokens of the stream in one row, between `[CLS]` and `[SEP]`.
-    fn window(&self) -> usize {
-        self.length - 2
+    /// Tokens of the stream in one row: of a masked one those between `[CLS]` and `[SEP]`.
+    fn window(&self, objective: &Objective) -> usize {
+        match objective {
+            Objective::Masked(_) => self.length - 2,
+            Objective::Next => self.length,
+        }
     }
 
-    /// The row that starts at token `start`, filled with padding where the stream ends, corrupted, and added to `batch`.
-    fn add_row(&self, batch: &mut Batch, start: usize, mlm: &Mlm, step: u64, rng: &mut Philox) -> Result<()> {
-        let end = self.tokens.len().min(start + self.window());
+    /// The row that starts at token `start`, filled with padding where the stream ends, and added to `batch`.
+    fn add_row(
+        &self,
+        batch: &mut Batch,
+        start: usize,
+        objective: &Objective,
+        step: u64,
+        rng: &mut Philox,
+    ) -> Result<()> {
+        let end = self.tokens.len().min(start + self.window(objective));
+        let mlm = match objective {
+            Objective::Masked(mlm) => mlm,
+            Objective::Next => {
+                let (row, next) = (&self.tokens[start..end], &self.tokens[start + 1..self.tokens.len().min(end + 1)]);
+                batch.rows += 1;
+                batch.lengths.push(row.len() as u32);
+                batch.input_ids.extend(row);
+                batch.labels.extend(next.iter().map(|&id| id as i32));
+                batch.input_ids.resize(batch.rows * self.length, self.special.pad);
+                batch.labels.resize(batch.rows * self.length, IGNORE);
+                return Ok(());
+            }
+        };
         let mut ids = Vec::with_capacity(self.length);
         ids.push(self.special.cls);
         ids.extend(&self.tokens[start..end]);
@@ -126,14 +158,14 @@ impl TokenStream {
 
     /// The stream in batches of at most `rows` rows without overlap, `max_rows` altogether at most, with masks that depend on the seed alone: for
     /// measuring. The last row is padded.
-    pub fn fixed_batches(&self, mlm: &Mlm, rows: usize, max_rows: usize, seed: u64) -> Result<Vec<Batch>> {
-        let starts: Vec<usize> = (0..self.tokens.len()).step_by(self.window()).take(max_rows).collect();
+    pub fn fixed_batches(&self, objective: &Objective, rows: usize, max_rows: usize, seed: u64) -> Result<Vec<Batch>> {
+        let starts: Vec<usize> = (0..self.tokens.len()).step_by(self.window(objective)).take(max_rows).collect();
         let mut batches = Vec::new();
         for (number, chunk) in starts.chunks(rows.max(1)).enumerate() {
             let mut batch = self.empty_batch();
             for (at, &start) in chunk.iter().enumerate() {
                 let mut rng = Philox::new(seed, STREAM_HELD_OUT | (number * rows.max(1) + at) as u64);
-                self.add_row(&mut batch, start, mlm, 0, &mut rng)?;
+                self.add_row(&mut batch, start, objective, 0, &mut rng)?;
             }
             batches.push(batch);
         }
@@ -146,7 +178,7 @@ impl TokenStream {
 #[derive(Debug)]
 pub struct Loader<'a> {
     stream: &'a TokenStream,
-    mlm: Mlm,
+    objective: Objective,
     rows: usize,
     seed: u64,
     position: Position,
@@ -156,9 +188,15 @@ pub struct Loader<'a> {
 
 impl<'a> Loader<'a> {
     /// Batches of `rows` rows from `position` on; the default position is the beginning.
-    pub fn new(stream: &'a TokenStream, mlm: Mlm, rows: usize, seed: u64, position: Position) -> Result<Self> {
+    pub fn new(
+        stream: &'a TokenStream,
+        objective: Objective,
+        rows: usize,
+        seed: u64,
+        position: Position,
+    ) -> Result<Self> {
         // The least that every offset leaves one row of.
-        let needed = 2 * stream.window();
+        let needed = 2 * stream.window(&objective);
         if stream.len() < needed {
             return Err(Error::text(format!(
                 "{} tokens are too few for rows of {}: at least {needed} are needed",
@@ -172,7 +210,7 @@ impl<'a> Loader<'a> {
         if rows == 0 {
             return Err(Error::argument("batch", "0 rows given, but a batch has at least one"));
         }
-        let mut loader = Self { stream, mlm, rows, seed, position, order: Vec::new() };
+        let mut loader = Self { stream, objective, rows, seed, position, order: Vec::new() };
         loader.order = loader.order_of(position.epoch);
         Ok(loader)
     }
@@ -200,7 +238,7 @@ impl<'a> Loader<'a> {
             let number = (u64::from(epoch) << 32 | u64::from(index)) & (STREAM_ORDER - 1);
             let mut rng = Philox::new(self.seed, STREAM_TRAIN | number);
             let start = self.order[index as usize] as usize;
-            self.stream.add_row(&mut batch, start, &self.mlm, step, &mut rng)?;
+            self.stream.add_row(&mut batch, start, &self.objective, step, &mut rng)?;
             self.position.index += 1;
         }
         Ok(batch)
@@ -208,7 +246,7 @@ impl<'a> Loader<'a> {
 
     fn order_of(&self, epoch: u32) -> Vec<u32> {
         let mut rng = Philox::new(self.seed, STREAM_ORDER | u64::from(epoch));
-        let window = self.stream.window();
+        let window = self.stream.window(&self.objective);
         let offset = rng.below(window as u32) as usize;
         let count = (self.stream.len() - offset) / window;
         let mut order: Vec<u32> = (0..count).map(|row| (offset + row * window) as u32).collect();
@@ -232,12 +270,12 @@ mod tests {
 
     const SEED: u64 = 11;
 
-    fn stream() -> (TokenStream, Mlm) {
+    fn stream() -> (TokenStream, Objective) {
         let segments: Vec<String> =
             (0..300).map(|n| format!("row {n} holds the number {} and the word {}.", n * 7, n % 5)).collect();
         let tokenizer = Tokenizer::train(&segments, 200, true).unwrap();
         let mlm = Mlm::bert(tokenizer.special().mask, tokenizer.vocab_size());
-        (TokenStream::new(&segments, &tokenizer, 32).unwrap(), mlm)
+        (TokenStream::new(&segments, &tokenizer, 32).unwrap(), Objective::Masked(mlm))
     }
 
     #[test]
@@ -256,7 +294,8 @@ mod tests {
     #[test]
     fn an_epoch_gives_each_token_once_and_the_next_differs() {
         let (stream, mlm) = stream();
-        let unmasked = Mlm { rate: crate::corrupt::schedule::Rate::Constant(0.0), ..mlm };
+        let Objective::Masked(mlm) = mlm else { unreachable!() };
+        let unmasked = Objective::Masked(Mlm { rate: crate::corrupt::schedule::Rate::Constant(0.0), ..mlm });
         let mut loader = Loader::new(&stream, unmasked, 1, SEED, Position::default()).unwrap();
         let epoch = |loader: &mut Loader| -> Vec<Vec<u32>> {
             (0..loader.rows_per_epoch()).map(|_| loader.next_batch(0).unwrap().input_ids).collect()
@@ -285,6 +324,31 @@ mod tests {
         assert!(last.input_ids[row + used..].iter().all(|&id| id == stream.special.pad));
         assert!(last.labels[row + used..].iter().all(|&label| label == IGNORE));
         assert_eq!(stream.fixed_batches(&mlm, 4, 6, SEED).unwrap().iter().map(|batch| batch.rows).sum::<usize>(), 6);
+    }
+
+    #[test]
+    fn each_token_but_the_first_is_asked_for_once_after_those_before_it() {
+        let (stream, _) = stream();
+        let batches = stream.fixed_batches(&Objective::Next, 4, usize::MAX, SEED).unwrap();
+        let flat = |of: fn(&Batch) -> Vec<i32>| -> Vec<i32> { batches.iter().flat_map(of).collect() };
+        let ids = flat(|batch| batch.input_ids.iter().map(|&id| id as i32).collect());
+        let labels = flat(|batch| batch.labels.clone());
+        let all: Vec<i32> = stream.tokens.iter().map(|&id| id as i32).collect();
+        assert_eq!(ids[..all.len()], all);
+        assert_eq!(labels[..all.len() - 1], all[1..]);
+        assert!(labels[all.len() - 1..].iter().all(|&label| label == IGNORE));
+        assert!(ids[all.len()..].iter().all(|&id| id == stream.special.pad as i32));
+        let real: u32 = batches.iter().flat_map(|batch| &batch.lengths).sum();
+        assert_eq!(real as usize, all.len());
+        let mut loader = Loader::new(&stream, Objective::Next, 3, SEED, Position::default()).unwrap();
+        for step in 0..2 * loader.rows_per_epoch() as u64 {
+            let Batch { input_ids, labels, .. } = loader.next_batch(step).unwrap();
+            for (ids, labels) in input_ids.chunks(32).zip(labels.chunks(32)) {
+                assert!(ids[1..].iter().zip(labels).all(|(&id, &label)| id as i32 == label));
+            }
+        }
+        let mut resumed = Loader::new(&stream, Objective::Next, 3, SEED, loader.position()).unwrap();
+        assert_eq!(resumed.next_batch(0).unwrap(), loader.next_batch(0).unwrap());
     }
 
     #[test]

@@ -1,13 +1,17 @@
 // One step of Adam on a range of flat buffers, in place, without bias in its running means:
-//   g = gradient * factor + l2 * value
+//   g = gradient * factor + l2 * value + sr_ste * unseen(value)
 //   mean   = beta1 * mean   + (1 - beta1) * g
 //   square = beta2 * square + (1 - beta2) * g^2
 //   value  = value * shrink - rate * mean / (sqrt(square) * root + eps)
 // with rate = lr / (1 - beta1^t) and root = 1 / sqrt(1 - beta2^t). Of the `step` steps so far only the device may know how many were
 // skipped: then t is less, and these two are computed here.
 // AdamW (Loshchilov and Hutter, 2019): shrink = 1 - lr * weight_decay, l2 = 0. Adam (Kingma and Ba, 2015): shrink = 1.
+// SR-STE (Zhou et al., 2021): each vec4 is a group of four weights, of which 2:4 sparsity sees the two largest.
 
 //#import common/fours.wgsl
+//#import common/two_of_four.wgsl
+
+override SR_STE: bool = false;
 
 struct Params {
     start: u32, // in vec4s
@@ -25,6 +29,7 @@ struct Params {
     lr: f32,
     ln_beta1: f32,
     ln_beta2: f32,
+    sr_ste: f32,
 }
 
 @group(0) @binding(0) var<storage, read> gradient: array<vec4<f32>>;
@@ -65,7 +70,8 @@ fn main(
         if (at < p.count && wrong == 0.0) {
             let i = p.start + at;
             let old = value[i];
-            let g = gradient[i] * factor + p.l2 * old;
+            var g = gradient[i] * factor + p.l2 * old;
+            if (SR_STE) { g += p.sr_ste * unseen(old); }
             let m = p.beta1 * mean[i] + p.rest1 * g;
             let v = p.beta2 * square[i] + p.rest2 * g * g;
             mean[i] = m;

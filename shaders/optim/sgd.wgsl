@@ -1,9 +1,13 @@
 // One step of gradient descent with momentum on a range of flat buffers, in place:
-//   g = gradient * factor + l2 * value
+//   g = gradient * factor + l2 * value + sr_ste * unseen(value)
 //   momentum = decay * momentum + g
 //   value = value - lr * (nesterov ? g + decay * momentum : momentum)
+// SR-STE (Zhou et al., 2021): each vec4 is a group of four weights, of which 2:4 sparsity sees the two largest.
 
 //#import common/fours.wgsl
+//#import common/two_of_four.wgsl
+
+override SR_STE: bool = false;
 
 struct Params {
     start: u32, // in vec4s
@@ -12,6 +16,7 @@ struct Params {
     decay: f32,
     nesterov: f32, // 0 or 1
     l2: f32,
+    sr_ste: f32,
 }
 
 @group(0) @binding(0) var<storage, read> gradient: array<vec4<f32>>;
@@ -36,7 +41,8 @@ fn main(
         if (at < p.count && wrong == 0.0) {
             let i = p.start + at;
             let old = value[i];
-            let g = gradient[i] * factor + p.l2 * old;
+            var g = gradient[i] * factor + p.l2 * old;
+            if (SR_STE) { g += p.sr_ste * unseen(old); }
             let m = p.decay * momentum[i] + g;
             momentum[i] = m;
             value[i] = old - p.lr * select(m, g + p.decay * m, p.nesterov != 0.0);

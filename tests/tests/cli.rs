@@ -10,6 +10,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use wgrad_tests::Random;
 
+#[path = "cli/decoder.rs"]
+mod decoder;
 #[path = "cli/images.rs"]
 mod images;
 #[path = "cli/lora.rs"]
@@ -251,20 +253,21 @@ fn resumes(folder: &TempDir, text: &str, precision: &str) {
     let (whole, parts) = (path("whole"), path("parts"));
     let save = ["--save-every", "5", "--precision", precision];
     succeed(&[small(text, &whole, "20"), save.to_vec()].concat());
-    let mut child = wgrad(&[small(text, &parts, "20"), save.to_vec()].concat())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    // Killed as soon as there is a checkpoint; if it was quicker than that, resuming has nothing left to do.
-    while child.try_wait().unwrap().is_none() && !has_checkpoint(Path::new(&parts)) {
+    interrupt(&[small(text, &parts, "20"), save.to_vec()].concat(), &parts);
+    succeed(&["train", "--resume", &parts]);
+    let model = |run: &str| fs::read(Path::new(run).join("model.safetensors")).unwrap();
+    assert!(model(&whole) == model(&parts), "the weights of {precision} differ");
+}
+
+/// Begins a training in the folder `out`, and kills it as soon as there is a checkpoint; if it is quicker than that, resuming has nothing left
+/// to do.
+fn interrupt(args: &[&str], out: &str) {
+    let mut child = wgrad(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while child.try_wait().unwrap().is_none() && !has_checkpoint(Path::new(out)) {
         sleep(Duration::from_millis(1));
     }
     let _ = child.kill();
     child.wait().unwrap();
-    succeed(&["train", "--resume", &parts]);
-    let model = |run: &str| fs::read(Path::new(run).join("model.safetensors")).unwrap();
-    assert!(model(&whole) == model(&parts), "the weights of {precision} differ");
 }
 
 /// A comparison that was killed and resumed ends with the same figures and the same picture as one that was not.

@@ -49,10 +49,17 @@ pub(crate) fn update<T: Float>(
         }
         rest = [value, first, second];
     }
-    let run = |task: Task<'_, T>| match update {
+    let apply = |task: Task<'_, T>, factor: T| match update {
         Update::Adam => adam(task, factor),
         Update::Sgd => sgd(task, factor),
         Update::Lion => lion(task, factor),
+    };
+    let run = |task: Task<'_, T>| match update.sr_ste(&task.scalars) {
+        0.0 => apply(task, factor),
+        decay => {
+            let gradient = with_sr_ste(&task, factor, T::of(decay));
+            apply(Task { gradient: &gradient, ..task }, T::one());
+        }
     };
     if at < PARALLEL { tasks.into_iter().for_each(run) } else { tasks.into_par_iter().for_each(run) }
 }
@@ -60,6 +67,18 @@ pub(crate) fn update<T: Float>(
 /// Takes the first `n` elements off a slice, or all if there are less.
 fn cut<'a, T>(plane: &mut &'a mut [T], n: usize) -> &'a mut [T] {
     plane.split_off_mut(..n.min(plane.len())).unwrap_or_default()
+}
+
+/// The gradient with the decay of weights that are not among the two largest of their four; of equal ones the first count as larger.
+fn with_sr_ste<T: Float>(task: &Task<'_, T>, factor: T, decay: T) -> Vec<T> {
+    let four = |(values, gradient): (&[T], &[T])| {
+        let unseen: [bool; 4] = std::array::from_fn(|i| {
+            let before = |&j: &usize| values[j].abs() > values[i].abs() || j < i && values[j].abs() == values[i].abs();
+            (0..4).filter(before).count() >= 2
+        });
+        std::array::from_fn::<T, 4, _>(|i| gradient[i] * factor + if unseen[i] { decay * values[i] } else { T::zero() })
+    };
+    task.value.chunks_exact(4).zip(task.gradient.chunks_exact(4)).flat_map(four).collect()
 }
 
 fn adam<T: Float>(task: Task<'_, T>, factor: T) {

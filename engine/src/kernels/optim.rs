@@ -154,9 +154,10 @@ pub(crate) fn update(
     stats: &Tensor,
     scalars: &Scalars,
 ) -> Result<()> {
+    let sr_ste = update.sr_ste(scalars) != 0.0;
     let (kernel, scalars) = match update {
         Update::Adam => ("optim/adam", &scalars[..]),
-        Update::Sgd => ("optim/sgd", &scalars[..4]),
+        Update::Sgd => ("optim/sgd", &scalars[..5]),
         Update::Lion => ("optim/lion", &scalars[..6]),
     };
     let windows = gradient.windows(gpu);
@@ -172,6 +173,10 @@ pub(crate) fn update(
         // Read and written.
         bind.extend(changed.iter().map(|plane| Bind::Write(Operand::new(plane, 2 * window.bytes()))));
         let (constants, groups) = super::spread(gpu, fours);
+        let mut constants = constants.to_vec();
+        if sr_ste {
+            constants.push(("SR_STE", 1.0));
+        }
         gpu.run(Launch {
             kernel,
             elems: &[],

@@ -26,8 +26,9 @@ pub(super) struct Slot {
 pub(super) struct Flat {
     /// In the order of the parameters' ids, so that locks are always taken in one order.
     pub slots: Vec<Slot>,
-    pub lr_scale: f64,
-    pub weight_decay: f64,
+    lr_scale: f64,
+    /// Weight decay, and that of weights which a 2:4 mask leaves out.
+    decays: [f64; 2],
     dtype: DType,
     device: Device,
     value: Plane,
@@ -48,7 +49,7 @@ struct Run {
 }
 
 impl Flat {
-    pub fn new(mut params: Vec<(String, Param)>, lr_scale: f64, weight_decay: f64, rule: &Rule) -> Result<Self> {
+    pub fn new(mut params: Vec<(String, Param)>, lr_scale: f64, decays: [f64; 2], rule: &Rule) -> Result<Self> {
         params.sort_by_key(|(_, param)| param.id());
         let first = params.first().map(|(_, param)| (param.dtype(), param.device().clone()));
         let (dtype, device) = first.ok_or_else(|| Error::argument(OP, "a group without parameters"))?;
@@ -63,7 +64,7 @@ impl Flat {
         let states = rule.states().iter().map(|_| plane()).collect::<Result<_>>()?;
         let gradient = if device.is_gpu() { Some(plane()?) } else { None };
         let value = plane()?;
-        let mut flat = Flat { slots, lr_scale, weight_decay, dtype, device, value, halves: None, states, gradient };
+        let mut flat = Flat { slots, lr_scale, decays, dtype, device, value, halves: None, states, gradient };
         // All parameters are strangers now, and so are taken in.
         flat.change(|_| Ok(()))?;
         Ok(flat)
@@ -194,7 +195,7 @@ impl Flat {
     ) -> Result<()> {
         let states = self.states.iter().map(Plane::gpu).collect::<Result<Vec<_>>>()?;
         for (run, gradient) in self.runs(found).iter().zip(self.gathered(found)) {
-            let scalars = rule.scalars(learning_rate * self.lr_scale, self.weight_decay, run.steps + 1);
+            let scalars = rule.scalars(learning_rate * self.lr_scale, self.decays, run.steps + 1);
             kernels::update(gpu, rule.update(), self.value.gpu()?, &states, &gradient, stats, &scalars)?;
         }
         Ok(())
@@ -214,7 +215,7 @@ impl Flat {
         let mut segments = Vec::with_capacity(found.len());
         for (i, gradient) in found {
             let slot = &self.slots[*i];
-            let scalars = rule.scalars(learning_rate * self.lr_scale, self.weight_decay, slot.steps + 1);
+            let scalars = rule.scalars(learning_rate * self.lr_scale, self.decays, slot.steps + 1);
             let gradient = gradient.cpu_slice::<T>(OP)?;
             segments.push(cpu::Segment { offset: slot.offset, gradient, scalars });
         }

@@ -11,12 +11,14 @@ pub struct Group {
     pub lr_scale: f64,
     /// Weight decay in place of the rule's own.
     pub weight_decay: Option<f64>,
+    /// Decay of the weights that a 2:4 mask leaves out.
+    pub sr_ste: f64,
 }
 
 impl Group {
     /// Parameters with the optimizer's own settings.
     pub fn new(params: Vec<(String, Param)>) -> Self {
-        Group { params, lr_scale: 1.0, weight_decay: None }
+        Group { params, lr_scale: 1.0, weight_decay: None, sr_ste: 0.0 }
     }
 
     /// With a factor on the learning rate.
@@ -29,6 +31,15 @@ impl Group {
     #[must_use]
     pub fn with_weight_decay(self, weight_decay: f64) -> Self {
         Group { weight_decay: Some(weight_decay), ..self }
+    }
+
+    /// With `decay * w` added to the (clipped) gradient of each weight `w` that is not among the two largest by size of its four neighbours along
+    /// the last axis: parameters that are seen through 2:4 masks and get straight-through gradients keep their masks then (SR-STE: Zhou et
+    /// al., Learning N:M Fine-grained Structured Sparse Neural Networks From Scratch, 2021, arXiv 2102.04010, equation 9). The last axis of
+    /// each parameter must be a multiple of four long. [`super::Rule::Lion`] cannot: it looks at signs alone.
+    #[must_use]
+    pub fn with_sr_ste(self, decay: f64) -> Self {
+        Group { sr_ste: decay, ..self }
     }
 
     /// The usual two groups of a model: matrices and larger decay, vectors (biases and gains of norms) do not.

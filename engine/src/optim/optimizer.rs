@@ -82,7 +82,19 @@ impl Optimizer {
             let weight_decay = group.weight_decay.unwrap_or(rule.weight_decay());
             not_negative(OP, "weight decay of a group", weight_decay)?;
             not_negative(OP, "learning rate scale of a group", group.lr_scale)?;
+            let sr_ste = group.sr_ste;
+            not_negative(OP, "SR-STE decay of a group", sr_ste)?;
+            if sr_ste > 0.0 && matches!(rule, Rule::Lion(_)) {
+                return Err(Error::argument(OP, "Lion has no SR-STE decay: it looks at signs alone"));
+            }
             for (name, param) in &group.params {
+                if sr_ste > 0.0 && param.shape().last().is_none_or(|last| !last.is_multiple_of(4)) {
+                    let shape = param.shape();
+                    let message = format!(
+                        "parameter `{name}` of shape {shape:?} has an SR-STE decay, but no fours along its last axis"
+                    );
+                    return Err(Error::argument(OP, message));
+                }
                 if !param.device().same(&device) {
                     let (left, right) = (device.to_string(), param.device().to_string());
                     return Err(Error::DeviceMismatch { op: OP, left, right });
@@ -92,7 +104,7 @@ impl Optimizer {
                 }
             }
             for params in pieces(group.params, &device) {
-                flats.push(Flat::new(params, group.lr_scale, weight_decay, &rule)?);
+                flats.push(Flat::new(params, group.lr_scale, [weight_decay, sr_ste], &rule)?);
             }
         }
         let unscaled = kernels::stats(&device, [1.0, 0.0, 0.0, 0.0])?;

@@ -71,7 +71,18 @@ pub(crate) enum Update {
 }
 
 /// What an update kernel reads beside the tensors: the fields of its `Params` behind `start` and `count`, in that order.
-pub(crate) type Scalars = [f64; 13];
+pub(crate) type Scalars = [f64; 14];
+
+impl Update {
+    /// The decay among the numbers that [`super::Group::with_sr_ste`] asked for.
+    pub(crate) fn sr_ste(self, scalars: &Scalars) -> f64 {
+        match self {
+            Update::Adam => scalars[13],
+            Update::Sgd => scalars[4],
+            Update::Lion => 0.0,
+        }
+    }
+}
 
 impl Rule {
     /// Name in checkpoints.
@@ -108,13 +119,13 @@ impl Rule {
         }
     }
 
-    /// Numbers for the kernel at a parameter's step number `step`, from 1.
-    pub(super) fn scalars(&self, lr: f64, decay: f64, step: u64) -> Scalars {
+    /// Numbers for the kernel at a parameter's step number `step`, from 1, with its weight decay and that of [`super::Group::with_sr_ste`].
+    pub(super) fn scalars(&self, lr: f64, [decay, sr_ste]: [f64; 2], step: u64) -> Scalars {
         let decoupled = 1.0 - lr * decay;
         match *self {
-            Rule::AdamW(a) => adam(a, lr, decoupled, 0.0, step),
-            Rule::Adam(a) => adam(a, lr, 1.0, decay, step),
-            Rule::Sgd(s) => first([lr, s.momentum, f64::from(u8::from(s.nesterov)), decay]),
+            Rule::AdamW(a) => adam(a, lr, [decoupled, 0.0, sr_ste], step),
+            Rule::Adam(a) => adam(a, lr, [1.0, decay, sr_ste], step),
+            Rule::Sgd(s) => first([lr, s.momentum, f64::from(u8::from(s.nesterov)), decay, sr_ste]),
             Rule::Lion(l) => first([lr, l.beta1, 1.0 - l.beta1, l.beta2, 1.0 - l.beta2, decoupled]),
         }
     }
@@ -146,19 +157,19 @@ impl Rule {
     }
 }
 
-fn adam(a: Adam, lr: f64, shrink: f64, l2: f64, step: u64) -> Scalars {
+fn adam(a: Adam, lr: f64, [shrink, l2, sr_ste]: [f64; 3], step: u64) -> Scalars {
     let t = step as f64;
     let (bias1, bias2) = (1.0 - a.beta1.powf(t), 1.0 - a.beta2.powf(t));
     let means = [a.beta1, 1.0 - a.beta1, a.beta2, 1.0 - a.beta2, a.eps, shrink, l2, lr / bias1, 1.0 / bias2.sqrt()];
     let mut scalars = first(means);
     // A mean without decay has no bias: any large number will do for the logarithm of 0.
-    scalars[9..].copy_from_slice(&[t, lr, a.beta1.ln().max(-1e30), a.beta2.ln().max(-1e30)]);
+    scalars[9..].copy_from_slice(&[t, lr, a.beta1.ln().max(-1e30), a.beta2.ln().max(-1e30), sr_ste]);
     scalars
 }
 
 /// Fewer numbers, and zeros behind them.
 fn first<const N: usize>(numbers: [f64; N]) -> Scalars {
-    let mut scalars = [0.0; 13];
+    let mut scalars = [0.0; 14];
     scalars[..N].copy_from_slice(&numbers);
     scalars
 }

@@ -12,6 +12,7 @@ const TRAIN_EXAMPLES: &str = "Examples:
   wgrad train                                  learn wgrad's own sources
   wgrad train --text notes/ book.txt           learn your own text
   wgrad train --seconds 600 --hidden 256       ten minutes with a wider model
+  wgrad train --decoder                        a small Llama that writes, for `wgrad generate` and `wgrad sparsify`
   wgrad train --resume runs/mlm                go on after an interruption
   wgrad train --profile trace.json             see what takes the time
   WGRAD_DEVICE=software wgrad train            on a software Vulkan driver";
@@ -28,18 +29,21 @@ const SYSTEMS_EXAMPLES: &str = "Examples:
   wgrad systems run --all                      check every system
   wgrad systems compare norms                  train placements of norms side by side, and draw them";
 
-/// Train a small BERT masked language model on text
+/// Train a small language model on text: a BERT on masked tokens, or a Llama on the next one
 #[derive(Debug, Clone, Args)]
 #[command(after_help = TRAIN_EXAMPLES)]
 pub struct TrainArgs {
+    /// Train a decoder (Llama) on the next token of pieces of bytes, in place of an encoder (BERT) on masked word pieces
+    #[arg(long)]
+    pub decoder: bool,
     /// Files or folders to learn from [default: wgrad's own sources and documents]
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub text: Vec<PathBuf>,
-    /// Folder for checkpoints, tokenizer, loss curve and summary [default: runs/mlm, or runs/mlm-2 if that is taken, ...]
+    /// Folder for checkpoints, tokenizer, loss curve and summary [default: runs/mlm, or of a decoder runs/lm; if that is taken runs/mlm-2, ...]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Go on with the run in this folder, from its last checkpoint and with its settings
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["out", "text", "seed", "vocab", "precision", "shape"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["decoder", "out", "text", "seed", "vocab", "precision", "shape"])]
     pub resume: Option<PathBuf>,
     /// Training steps; what of --steps and --seconds is reached first ends the run
     #[arg(long, value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
@@ -50,7 +54,7 @@ pub struct TrainArgs {
     /// Steps between checkpoints; there is one at the end in any case
     #[arg(long, value_name = "STEPS", default_value = "200", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
     pub save_every: u64,
-    /// Word pieces in the vocabulary, special tokens included
+    /// Pieces in the vocabulary, special tokens included; of a decoder 261 are bytes alone
     #[arg(long, default_value = "2048", value_parser = size(64, 1 << 20))]
     pub vocab: usize,
     /// Sizes of the model and of its batches

@@ -11,7 +11,10 @@ const STEPS: u64 = 3000;
 pub fn run(args: &TrainArgs) -> Result<()> {
     let (settings, folder) = match &args.resume {
         Some(folder) => (resumed(args, Settings::read(folder)?), folder),
-        None => (fresh(args)?, &super::free_folder(args.out.as_deref(), "runs/mlm", Settings::are_in)?),
+        None => {
+            let name = if args.decoder { "runs/lm" } else { "runs/mlm" };
+            (fresh(args)?, &super::free_folder(args.out.as_deref(), name, Settings::are_in)?)
+        }
     };
     let device = args.device.open()?;
     let (_, text) = train(&settings, folder, &device, args.profile.as_deref())?;
@@ -47,5 +50,6 @@ fn fresh(args: &TrainArgs) -> Result<Settings> {
         lr: f64::from(args.lr),
         seed: args.seed,
         precision: args.precision.to_string(),
+        decoder: args.decoder,
     })
 }

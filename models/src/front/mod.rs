@@ -1,5 +1,6 @@
 //! What goes into a model: text and its word pieces, images, waves.
 
+mod byte_pieces;
 pub mod codec;
 pub mod corpus;
 pub mod embeddings;

@@ -1,4 +1,4 @@
-//! Word pieces: training, reading and writing a BERT tokenizer in Hugging Face's `tokenizer.json`.
+//! Word pieces: training, reading and writing a tokenizer with BERT's special tokens in Hugging Face's `tokenizer.json`.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
@@ -15,11 +15,11 @@ use tokenizers::{
 use crate::{Error, Result};
 
 /// The special tokens in the order of their ids in a trained vocabulary.
-const SPECIAL: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
+pub(super) const SPECIAL: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 /// Marks a piece that continues a word.
 const CONTINUES: &str = "##";
 /// A word piece has to occur so often in the text.
-const MIN_COUNT: u64 = 2;
+pub(super) const MIN_COUNT: u64 = 2;
 /// Smallest vocabulary: room for the special tokens, some characters and some pieces.
 const MIN_VOCAB: usize = 64;
 
@@ -38,7 +38,7 @@ pub struct SpecialIds {
     pub mask: u32,
 }
 
-/// A BERT word-piece tokenizer.
+/// A tokenizer with BERT's special tokens: BERT's word pieces, or pieces of bytes.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
@@ -49,7 +49,14 @@ impl Tokenizer {
     /// Learns at most `vocab_size` word pieces from `texts`. The result depends on the words and their counts alone.
     pub fn train(texts: &[String], vocab_size: usize, lowercase: bool) -> Result<Self> {
         let normalizer = BertNormalizer::new(true, true, None, lowercase);
-        let counts = count_words(texts, &normalizer)?;
+        let split = |text: &str| {
+            let mut normalized = NormalizedString::from(text);
+            normalizer.normalize(&mut normalized)?;
+            let mut words = PreTokenizedString::from(normalized);
+            BertPreTokenizer.pre_tokenize(&mut words)?;
+            Ok(words)
+        };
+        let counts = count_words(texts, split)?;
         let model = learn(&counts, vocab_size)?;
         let special = SPECIAL.map(|name| AddedToken::from(name, true));
         let mut inner = tokenizers::Tokenizer::new(model);
@@ -78,7 +85,7 @@ impl Tokenizer {
         Self::from_inner(inner, path)
     }
 
-    fn from_inner(inner: tokenizers::Tokenizer, path: &Path) -> Result<Self> {
+    pub(super) fn from_inner(inner: tokenizers::Tokenizer, path: &Path) -> Result<Self> {
         let id = |name: &str| {
             inner
                 .token_to_id(name)
@@ -154,18 +161,18 @@ impl Tokenizer {
     }
 }
 
-fn text_error(error: impl ToString) -> Error {
+pub(super) fn text_error(error: impl ToString) -> Error {
     Error::text(error.to_string())
 }
 
 /// The words of the texts as the tokenizer will see them, with their counts.
-fn count_words(texts: &[String], normalizer: &BertNormalizer) -> Result<BTreeMap<String, u64>> {
+pub(super) fn count_words(
+    texts: &[String],
+    split: impl Fn(&str) -> tokenizers::Result<PreTokenizedString>,
+) -> Result<BTreeMap<String, u64>> {
     let mut counts = BTreeMap::new();
     for text in texts {
-        let mut normalized = NormalizedString::from(text.as_str());
-        normalizer.normalize(&mut normalized).map_err(text_error)?;
-        let mut words = PreTokenizedString::from(normalized);
-        BertPreTokenizer.pre_tokenize(&mut words).map_err(text_error)?;
+        let words = split(text).map_err(text_error)?;
         for (word, ..) in words.get_splits(OffsetReferential::Original, OffsetType::Byte) {
             match counts.get_mut(word) {
                 Some(count) => *count += 1,

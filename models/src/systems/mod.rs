@@ -4,6 +4,7 @@ mod adamp;
 mod alpha_bn;
 mod budget_longformer;
 mod causal_mask_removal;
+mod colora;
 mod dac;
 mod deberta_attention;
 mod deepscalelm;
@@ -58,6 +59,7 @@ mod sparse_lab;
 mod sparse_pretraining_schedules;
 mod spdf;
 mod sr_ste;
+mod svfit;
 mod textual_mask_prediction;
 mod transfusion;
 mod transnormer_llm;
@@ -79,6 +81,7 @@ pub const SYSTEMS: &[System] = &[
     alpha_bn::SYSTEM,
     budget_longformer::SYSTEM,
     causal_mask_removal::SYSTEM,
+    colora::SYSTEM,
     dac::SYSTEM,
     deepscalelm::SYSTEM,
     deberta_attention::SYSTEM,
@@ -128,6 +131,7 @@ pub const SYSTEMS: &[System] = &[
     spdf::SYSTEM,
     sr_ste::SYSTEM,
     textual_mask_prediction::SYSTEM,
+    svfit::SYSTEM,
     transfusion::SYSTEM,
     transnormer_llm::SYSTEM,
     unified_norm::SYSTEM,

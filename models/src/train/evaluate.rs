@@ -1,4 +1,4 @@
-//! Measuring a masked language model: loss and accuracy on masked tokens, and what filling masks gives.
+//! Measuring a language model: loss and accuracy on the tokens that it is asked for.
 
 use wgrad::{CrossEntropy, DType, Device, Reduction, Tensor, no_grad};
 
@@ -8,7 +8,7 @@ use crate::data::Batch;
 use crate::front::embeddings::TextInput;
 use crate::zoo::TextModel;
 
-/// The masked positions of a batch, the only ones that the head has to look at.
+/// The positions of a batch where something is asked for, the only ones that the head has to look at.
 pub struct Targets {
     /// Token ids `[rows, length]`.
     pub ids: Tensor,
@@ -50,7 +50,7 @@ impl Targets {
         })
     }
 
-    /// Logits `[positions, vocabulary]` in f32 of the masked positions alone.
+    /// Logits `[positions, vocabulary]` in f32 of these positions alone.
     ///
     /// # Errors
     /// If an id is outside the vocabulary or the rows are too long for the model.
@@ -70,16 +70,16 @@ impl Targets {
     }
 }
 
-/// Loss and accuracy on masked tokens.
+/// Loss and accuracy on the tokens asked for.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Score {
     /// Mean cross-entropy in nats.
     pub loss: f64,
-    /// Share of the masked tokens predicted rightly.
+    /// Share of the tokens predicted rightly.
     pub accuracy: f64,
 }
 
-/// Scores a model on batches with fixed masks.
+/// Scores a model on fixed batches.
 ///
 /// # Errors
 /// If a batch does not fit the model.

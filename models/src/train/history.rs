@@ -11,9 +11,9 @@ use crate::plot::{Chart, Series};
 pub struct Point {
     /// The step, counted from 1.
     pub step: u64,
-    /// Mean cross-entropy of the masked tokens in nats.
+    /// Mean cross-entropy of the tokens asked for in nats.
     pub loss: f64,
-    /// Share of the masked tokens predicted rightly.
+    /// Share of those tokens predicted rightly.
     pub accuracy: f64,
 }
 
@@ -55,7 +55,7 @@ impl History {
     /// The loss curve.
     pub fn chart(&self, title: &str) -> Chart {
         let line = |points: &[Point]| points.iter().map(|p| (p.step as f64, p.loss)).collect();
-        let mut chart = Chart::new(title, "step", "loss (nats per masked token)");
+        let mut chart = Chart::new(title, "step", "loss (nats per predicted token)");
         chart = chart.with(Series::new("training", line(&self.train)).smooth());
         if self.held_out.len() > 1 {
             chart = chart.with(Series::new("held out", line(&self.held_out)));

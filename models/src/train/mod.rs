@@ -1,4 +1,4 @@
-//! The main job: a masked language model learns a text.
+//! The main job: a language model learns a text, an encoder masked tokens or a decoder the next one.
 
 mod evaluate;
 mod history;
@@ -9,7 +9,7 @@ mod text;
 
 pub use evaluate::{Score, Targets, score};
 pub use history::{History, Point};
-pub use report::Summary;
+pub use report::{Quality, Summary};
 pub use run::{Finished, run};
 pub use settings::Settings;
 pub(crate) use settings::{small_positions, small_range, write_json};
@@ -34,6 +34,6 @@ pub fn train(settings: &Settings, folder: &Path, device: &Device, profile: Optio
     let finished = run(settings, text, folder, device, profile)?;
     let summary = Summary::new(&finished, device);
     report::write(&finished, &summary, folder)?;
-    let text = report::describe(finished, &summary, folder, settings.seed, device)?;
+    let text = report::describe(finished, &summary, folder, settings, device)?;
     Ok((summary, text))
 }

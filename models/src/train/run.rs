@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use wgrad::io::{Checkpoint, Snapshot};
-use wgrad::nn::Module;
 use wgrad::optim::{Adam, Decay, Group, LossScaler, Optimizer, Rule, Schedule};
 use wgrad::{Device, Meter, Profile};
 
@@ -15,10 +14,10 @@ use super::settings::{Settings, small_positions};
 use super::text::Text;
 use crate::corrupt::mlm::Mlm;
 use crate::corrupt::schedule::Rate;
-use crate::data::{Batch, Loader, Position};
+use crate::data::{Batch, Loader, Objective, Position};
 use crate::progress::{Limit, Progress, Reading};
-use crate::zoo::{TextModel, Transformer, bert};
-use crate::{Error, Result};
+use crate::zoo::{self, Model, TextModel};
+use crate::{Error, Result, heads};
 
 /// Folder of the checkpoints in that of a run.
 const CHECKPOINTS: &str = "checkpoints";
@@ -37,14 +36,14 @@ const MAX_NORM: f64 = 1.0;
 /// A run that is over.
 pub struct Finished {
     /// The trained model.
-    pub model: Transformer,
+    pub model: Model,
     /// The text it saw and its tokenizer.
     pub text: Text,
     /// Measurements along the way.
     pub history: History,
     /// Score on held-out text.
     pub held_out: Score,
-    /// Share of the masked tokens that always guessing the commonest token gets right.
+    /// Share of the tokens asked for that always guessing the commonest token gets right.
     pub unigram_accuracy: f64,
     /// Steps done, those before a resumption included.
     pub steps: u64,
@@ -75,26 +74,35 @@ pub fn run(
     let special = text.tokenizer.special();
     device.set_seed(settings.seed);
     let precision = settings.precision()?;
-    let config = settings.model(text.tokenizer.vocab_size(), special.pad)?;
-    let model = bert::new(&config, precision.dtype(), device)?;
-    model.start_positions(small_positions(settings.hidden, settings.length))?;
+    let whole = zoo::new(&settings.model(&text.tokenizer)?, precision.dtype(), device)?;
+    if let Model::Transformer(bert) = &whole
+        && !settings.decoder
+    {
+        bert.start_positions(small_positions(settings.hidden, settings.length))?;
+    }
+    let model = whole.text()?;
     let rule = Rule::AdamW(Adam { beta1: 0.9, beta2: 0.98, eps: 1e-6, weight_decay: 0.01 });
-    let mut optimizer = Optimizer::new(rule, settings.lr, Group::of(&model))?.with_max_norm(MAX_NORM)?;
+    let mut optimizer = Optimizer::new(rule, settings.lr, Group::of(model))?.with_max_norm(MAX_NORM)?;
     let mut scaler = precision.scaler();
-    let full = Mlm::bert(special.mask, text.tokenizer.vocab_size());
-    let mlm = Mlm { rate: Rate::Constant(TRAIN_RATE), ..full.clone() };
-    let held_out = text.held_out.fixed_batches(&full, settings.batch, HELD_OUT_ROWS, settings.seed)?;
+    let [learned, asked] = match settings.decoder {
+        true => [Objective::Next, Objective::Next],
+        false => {
+            let full = Mlm::bert(special.mask, text.tokenizer.vocab_size());
+            [Mlm { rate: Rate::Constant(TRAIN_RATE), ..full.clone() }, full].map(Objective::Masked)
+        }
+    };
+    let held_out = text.held_out.fixed_batches(&asked, settings.batch, HELD_OUT_ROWS, settings.seed)?;
 
     let checkpoints = folder.join(CHECKPOINTS);
     let mut state = State::default();
     if let Some(found) = Checkpoint::latest(&checkpoints)? {
-        found.restore(&model, &mut optimizer)?;
+        found.restore(model, &mut optimizer)?;
         state = State::read(&found)?;
         scaler = state.scaler.as_ref().map(LossScaler::from_state).transpose()?;
         log::info!("going on from step {}", state.step);
     }
-    let mut loader = Loader::new(&text.train, mlm, settings.batch, settings.seed, state.position)?;
-    describe(&model, &text, settings);
+    let mut loader = Loader::new(&text.train, learned, settings.batch, settings.seed, state.position)?;
+    describe(model, &text, settings);
 
     let begun = Instant::now();
     let before = state.seconds;
@@ -112,7 +120,7 @@ pub fn run(
         let batch = loader.next_batch(state.step)?;
         let report = (state.step + 1) % REPORT_EVERY == 0;
         optimizer.set_learning_rate(schedule.lr(state.step, state.seconds))?;
-        let mut once = || step(&model, &mut optimizer, scaler.as_mut(), &batch, device, &mut pending);
+        let mut once = || step(model, &mut optimizer, scaler.as_mut(), &batch, device, &mut pending);
         match trace.take_if(|_| schedule.is_late(state.step, state.seconds)) {
             None => once()?,
             Some(file) => {
@@ -129,27 +137,27 @@ pub fn run(
         if report || save || schedule.is_over(state.step, state.seconds) {
             state.history.take(&mut pending, state.step)?;
             let tokens_per_s = rate(state.step - first, state.seconds - before);
-            progress.show(reading(&state, tokens_per_s));
+            progress.show(reading(&state, settings, tokens_per_s));
         }
         if save {
-            let now = score(&model, &held_out, device)?;
+            let now = score(model, &held_out, device)?;
             state.history.held_out.push(Point { step: state.step, loss: now.loss, accuracy: now.accuracy });
             state.stand_at(loader.position(), scaler.as_ref())?;
-            save_checkpoint(&checkpoints, &model, &optimizer, &state)?;
+            save_checkpoint(&checkpoints, model, &optimizer, &state)?;
             saved = Some(state.step);
         }
     }
     state.history.take(&mut pending, state.step)?;
     let tokens_per_s = rate(state.step - first, begun.elapsed().as_secs_f64());
-    progress.finish(reading(&state, tokens_per_s));
-    let final_score = score(&model, &held_out, device)?;
+    progress.finish(reading(&state, settings, tokens_per_s));
+    let final_score = score(model, &held_out, device)?;
     if state.history.held_out.last().map(|p| p.step) != Some(state.step) {
         let Score { loss, accuracy } = final_score;
         state.history.held_out.push(Point { step: state.step, loss, accuracy });
     }
     if saved != Some(state.step) {
         state.stand_at(loader.position(), scaler.as_ref())?;
-        save_checkpoint(&checkpoints, &model, &optimizer, &state)?;
+        save_checkpoint(&checkpoints, model, &optimizer, &state)?;
     }
     let commonest = text.train.unigrams(1).first().map_or(special.unk, |&(id, _)| id);
     Ok(Finished {
@@ -160,7 +168,7 @@ pub fn run(
         tokens_per_s,
         profile,
         history: state.history,
-        model,
+        model: whole,
         text,
     })
 }
@@ -188,7 +196,7 @@ impl Pending {
 
 /// One training step: forward, backward, update.
 fn step(
-    model: &Transformer,
+    model: &dyn TextModel,
     optimizer: &mut Optimizer,
     scaler: Option<&mut LossScaler>,
     batch: &Batch,
@@ -197,7 +205,7 @@ fn step(
 ) -> Result<()> {
     let targets = Targets::new(batch, device)?;
     let logits = targets.logits(model)?;
-    let loss = model.loss(&logits, &targets.labels, None)?;
+    let loss = heads::cross_entropy(&logits, &targets.labels)?;
     let hits = targets.hits(&logits)?;
     drop(logits);
     match scaler {
@@ -273,18 +281,19 @@ impl State {
     }
 }
 
-fn save_checkpoint(folder: &Path, model: &Transformer, optimizer: &Optimizer, state: &State) -> Result<PathBuf> {
+fn save_checkpoint(folder: &Path, model: &dyn TextModel, optimizer: &Optimizer, state: &State) -> Result<PathBuf> {
     let extra = serde_json::to_value(state).map_err(|e| Error::file(folder, e))?;
     let snapshot = Snapshot { step: state.step, module: model, optimizer, extra, files: &[] };
     Ok(snapshot.save(folder, 2)?)
 }
 
-fn reading(state: &State, tokens_per_s: f64) -> Reading {
+fn reading(state: &State, settings: &Settings, tokens_per_s: f64) -> Reading {
     let last = state.history.recent(REPORT_EVERY as usize);
-    Reading { step: state.step, loss: last.loss, accuracy: Some(last.accuracy), tokens_per_s }
+    let accuracy = (!settings.decoder).then_some(last.accuracy);
+    Reading { step: state.step, loss: last.loss, accuracy, tokens_per_s }
 }
 
-fn describe(model: &Transformer, text: &Text, settings: &Settings) {
+fn describe(model: &dyn TextModel, text: &Text, settings: &Settings) {
     let parameters = model.parameter_count() as f64 / 1e6;
     let limit = match (settings.steps, settings.seconds) {
         (Some(steps), None) => format!("{steps} steps"),
@@ -292,7 +301,7 @@ fn describe(model: &Transformer, text: &Text, settings: &Settings) {
         (steps, seconds) => json!({ "steps": steps, "seconds": seconds }).to_string(),
     };
     log::info!(
-        "text: {} tokens to learn, {} held out, {} word pieces",
+        "text: {} tokens to learn, {} held out, {} pieces",
         text.train.len(),
         text.held_out.len(),
         text.tokenizer.vocab_size()

@@ -7,6 +7,7 @@ use serde_json::json;
 use wgrad::nn::Init;
 use wgrad::nn::Precision;
 
+use crate::front::tokenizer::Tokenizer;
 use crate::zoo::Config;
 use crate::{Error, Result, fsx};
 
@@ -24,7 +25,7 @@ pub struct Settings {
     pub seconds: Option<u64>,
     /// Steps between checkpoints.
     pub save_every: u64,
-    /// Word pieces at most.
+    /// Pieces of words, or of bytes, at most.
     pub vocab: usize,
     /// Rows in a batch.
     pub batch: usize,
@@ -43,6 +44,9 @@ pub struct Settings {
     /// f32, f16 or bf16.
     #[serde(alias = "dtype")]
     pub precision: String,
+    /// Whether the model is a decoder that learns the next token, else an encoder that learns masked ones.
+    #[serde(default)]
+    pub decoder: bool,
 }
 
 impl Settings {
@@ -77,11 +81,37 @@ impl Settings {
         write_json(&folder.join(FILE), self)
     }
 
-    /// The model of this run, for a vocabulary of `vocab_size` pieces.
+    /// The model of this run, for this tokenizer: a Llama or a BERT.
     ///
     /// # Errors
     /// Never: the configuration is an object.
-    pub fn model(&self, vocab_size: usize, pad_id: u32) -> Result<Config> {
+    pub fn model(&self, tokenizer: &Tokenizer) -> Result<Config> {
+        let (vocab_size, special) = (tokenizer.vocab_size(), tokenizer.special());
+        if self.decoder {
+            return Config::new(json!({
+                "architectures": ["LlamaForCausalLM"],
+                "model_type": "llama",
+                "vocab_size": vocab_size,
+                "hidden_size": self.hidden,
+                "num_hidden_layers": self.layers,
+                "num_attention_heads": self.heads,
+                "num_key_value_heads": self.heads,
+                // Three matrices of a gated unit have as many weights as two that are four times as wide as the model.
+                "intermediate_size": (8 * self.hidden).div_ceil(3).next_multiple_of(8),
+                "hidden_act": "silu",
+                "max_position_embeddings": self.length,
+                "rope_theta": 10_000.0,
+                "rms_norm_eps": 1e-6,
+                "attention_bias": false,
+                "mlp_bias": false,
+                "initializer_range": small_range(self.hidden),
+                "pad_token_id": special.pad,
+                "bos_token_id": special.sep,
+                "eos_token_id": special.sep,
+                "tie_word_embeddings": true,
+                "torch_dtype": "float32",
+            }));
+        }
         Config::new(json!({
             "architectures": ["BertForMaskedLM"],
             "model_type": "bert",
@@ -98,7 +128,7 @@ impl Settings {
             "hidden_dropout_prob": 0.0,
             "attention_probs_dropout_prob": 0.0,
             "initializer_range": small_range(self.hidden),
-            "pad_token_id": pad_id,
+            "pad_token_id": special.pad,
             "tie_word_embeddings": true,
             "torch_dtype": "float32",
         }))

@@ -37,7 +37,10 @@ impl Text {
     pub fn make(settings: &Settings, folder: &Path) -> Result<Self> {
         let corpus = if settings.text.is_empty() { Corpus::of_project()? } else { Corpus::read(&settings.text)? };
         log::info!("read {} files, {} kB of text", corpus.files, corpus.train_bytes() / 1000);
-        let tokenizer = Tokenizer::train(&corpus.train, settings.vocab, true)?;
+        let tokenizer = match settings.decoder {
+            true => Tokenizer::train_bytes(&corpus.train, settings.vocab)?,
+            false => Tokenizer::train(&corpus.train, settings.vocab, true)?,
+        };
         let train = TokenStream::new(&corpus.train, &tokenizer, settings.length)?;
         let held_out = TokenStream::new(&corpus.held_out, &tokenizer, settings.length)?;
         let showcase: Vec<String> = corpus.showcase(SHOWN).into_iter().map(str::to_string).collect();

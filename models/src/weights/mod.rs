@@ -6,6 +6,7 @@ mod linear;
 mod low_rank;
 mod mask;
 mod pattern;
+mod singular;
 mod view;
 
 pub use difference::SparseDifference;
@@ -14,4 +15,5 @@ pub use linear::{Form, Linear, Matrix};
 pub use low_rank::{LowRank, LowRankConfig, Targets};
 pub use mask::{Fixed, SrSte};
 pub use pattern::Pattern;
+pub use singular::SingularValues;
 pub use view::{View, Views};

@@ -4,6 +4,7 @@ use wgrad::autograd::backward;
 use wgrad::nn::Param;
 use wgrad::optim::{Adam, Decay, Group, Lion, LossScaler, Optimizer, Rule, Schedule, Sgd, clip_grad_norm};
 use wgrad::{DType, Device, Gradients, Tensor};
+use wgrad_models::weights::{Pattern, SrSte, View};
 use wgrad_tests::{Random, assert_close, assert_equal, each_device, expect_error};
 
 const SHAPES: [&[usize]; 4] = [&[5, 3], &[7], &[33], &[2, 3, 4]];
@@ -157,6 +158,99 @@ fn rules_follow_their_papers() {
                 follows(rule, DType::F64, device, Some(1.0));
             }
         }
+    });
+}
+
+/// What SR-STE adds to the gradient, in plain Rust.
+fn unseen(values: &[f64], decay: f64) -> Vec<f64> {
+    let four = |four: &[f64]| {
+        let mut order = [0, 1, 2, 3];
+        // Stable: of equal ones the first stays in front.
+        order.sort_by(|&a, &b| four[b].abs().total_cmp(&four[a].abs()));
+        let mut out = [0.0; 4];
+        order[2..].iter().for_each(|&i| out[i] = decay * four[i]);
+        out
+    };
+    values.chunks(4).flat_map(four).collect()
+}
+
+#[test]
+fn unseen_weights_decay() {
+    const SHAPES: [&[usize]; 4] = [&[3, 8], &[4], &[0, 4], &[2, 3, 12]];
+    each_device(|device| {
+        for rule in rules().into_iter().filter(|rule| !matches!(rule, Rule::Lion(_))) {
+            for max_norm in [None, Some(1.0)] {
+                let mut random = Random::new(21);
+                // No two of one size: which of two is seen would hang on the rounding.
+                let mut random_values =
+                    |n: usize| (0..n).map(|_| f64::from(random.normal() as f32)).collect::<Vec<_>>();
+                let mut want: Vec<Vec<f64>> = SHAPES.iter().map(|s| random_values(s.iter().product())).collect();
+                let new = |(v, s): (&Vec<f64>, &&[usize])| Param::new(&tensor(v, s, DType::F32, device)).unwrap();
+                let params: Vec<Param> = want.iter().zip(&SHAPES).map(new).collect();
+                let all = named(&params);
+                let groups = vec![Group::new(all[..3].to_vec()).with_sr_ste(0.3), Group::new(all[3..].to_vec())];
+                let mut optimizer = Optimizer::new(rule, 0.05, groups).unwrap();
+                if let Some(max_norm) = max_norm {
+                    optimizer = optimizer.with_max_norm(max_norm).unwrap();
+                }
+                let mut states = vec![Reference::default(); 4];
+                for _ in 0..3 {
+                    let grads: Vec<Vec<f64>> = want.iter().map(|w| random_values(w.len())).collect();
+                    let given: Vec<_> = grads.iter().cloned().map(Some).collect();
+                    optimizer.step(&gradients(&params, &given)).unwrap();
+                    let norm = grads.iter().flatten().map(|g| g * g).sum::<f64>().sqrt();
+                    let factor = max_norm.map_or(1.0, |max| (max / (norm + 1e-6)).min(1.0));
+                    for (i, g) in grads.iter().enumerate() {
+                        let added = unseen(&want[i], if i < 3 { 0.3 } else { 0.0 });
+                        let g: Vec<f64> = g.iter().zip(added).map(|(g, added)| g * factor + added).collect();
+                        let decay = match rule {
+                            Rule::AdamW(a) | Rule::Adam(a) => a.weight_decay,
+                            Rule::Sgd(s) => s.weight_decay,
+                            Rule::Lion(l) => l.weight_decay,
+                        };
+                        states[i].step(rule, 0.05, decay, &mut want[i], &g);
+                    }
+                }
+                for (i, param) in params.iter().enumerate() {
+                    assert_close(&format!("{rule:?} p{i} on {device}"), &values(param), &want[i], 4e-6, 4e-6);
+                }
+            }
+        }
+        // Of equal ones the first are seen.
+        let param = Param::new(&tensor(&[0.5, -0.5, 0.5, 1.0], &[4], DType::F32, device)).unwrap();
+        let group = Group::new(named(std::slice::from_ref(&param))).with_sr_ste(0.5);
+        let mut optimizer = Optimizer::new(Rule::Sgd(Sgd::default()), 0.125, vec![group]).unwrap();
+        optimizer.step(&gradients(std::slice::from_ref(&param), &[Some(vec![0.0; 4])])).unwrap();
+        assert_equal("ties", &values(&param), &[0.5, -0.46875, 0.46875, 1.0]);
+    });
+}
+
+/// The decay of the optimizer is the gradient of the view's penalty.
+#[test]
+fn unseen_weights_decay_as_under_the_view() {
+    each_device(|device| {
+        let mut random = Random::new(22);
+        let start = normal(&mut random, 5 * 12);
+        let [by_view, by_optimizer] = [0.3, 0.0].map(|of_view| {
+            let param = Param::new(&tensor(&start, &[5, 12], DType::F32, device)).unwrap();
+            let view = SrSte { pattern: Pattern::TWO_OF_FOUR, decay: of_view };
+            let group = Group::new(named(std::slice::from_ref(&param))).with_sr_ste(0.3 - of_view);
+            let mut optimizer = Optimizer::new(Rule::Sgd(Sgd::default()), 0.1, vec![group]).unwrap();
+            for _ in 0..3 {
+                let weight = param.tensor();
+                let shown = view.matrix(&weight).unwrap();
+                let mut loss = shown.square().unwrap().sum_all().unwrap();
+                if let Some(penalty) = view.penalty(&weight, &shown).unwrap() {
+                    loss = loss.add(&penalty).unwrap();
+                }
+                let gradients = loss.backward().unwrap();
+                drop((weight, shown, loss));
+                optimizer.step(&gradients).unwrap();
+            }
+            values(&param)
+        });
+        assert_close("decay", &by_optimizer, &by_view, 1e-6, 1e-6);
+        assert!(by_view.iter().zip(&start).all(|(now, then)| now.abs() < then.abs() || *then == 0.0));
     });
 }
 
@@ -369,6 +463,10 @@ fn bad_settings_are_refused() {
     expect_error(new(Rule::Adam(adam), 0.1, &twice), &["p1", "twice"]);
     let nesterov = Rule::Sgd(Sgd { nesterov: true, ..Sgd::default() });
     expect_error(new(nesterov, 0.1, &params), &["nesterov", "momentum"]);
+    let sr_ste = |rule, decay| Optimizer::new(rule, 0.1, vec![Group::new(named(&params)).with_sr_ste(decay)]);
+    expect_error(sr_ste(Rule::Adam(adam), 0.1), &["p0", "[5, 3]", "SR-STE", "fours"]);
+    expect_error(sr_ste(Rule::Adam(adam), -1.0), &["SR-STE", "-1"]);
+    expect_error(sr_ste(Rule::Lion(Lion::default()), 0.1), &["Lion", "SR-STE"]);
     let int = Tensor::from_slice(&[1i32], &[1], &Device::cpu()).unwrap();
     expect_error(Param::new(&int), &["Param::new", "i32", "float"]);
     let wrong = Tensor::from_slice(&[1f32], &[1], &Device::cpu()).unwrap();
