@@ -7,7 +7,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Every workload, tiny and of odd sizes.
-const TINY: [&str; 33] = [
+const TINY: [&str; 34] = [
     "matmul b=2 m=5 n=9 k=7",
     "matmul m=33 n=17 k=65 dtype=f16",
     "softmax rows=3 d=37",
@@ -29,6 +29,7 @@ const TINY: [&str; 33] = [
     "mlm_forward b=3 l=5 d=12 h=3 layers=2 vocab=11 norm=plain",
     "mlm_forward b=1 l=5 d=8 h=2 layers=2 vocab=11 norm=rms",
     "mlm_forward b=1 l=1 d=2 h=1 layers=2 vocab=11 norm=crms",
+    "mlm_forward b=1 l=3 d=1 h=1 layers=1 vocab=11 norm=wide_crms",
     "elementwise n=1001",
     "elementwise n=1001 op=gelu",
     "elementwise_bwd n=3072 op=bias_gelu",

@@ -20,6 +20,8 @@ pub enum Norm {
     Rms,
     /// Compressed RMS norm, on a stream that lacks its last element, the negative sum of the others.
     Crms,
+    /// The same on a stream of the full width, which stands for one more element: rows stay as long as devices like them.
+    WideCrms,
 }
 
 /// Sizes of a model.
@@ -60,7 +62,7 @@ impl RowNorm {
             Norm::Layer => RowNorm::Affine(LayerNorm::new(sizes.width, true, EPS, build)?),
             Norm::Plain => RowNorm::Bare(NormKind::Layer),
             Norm::Rms => RowNorm::Bare(NormKind::Rms),
-            Norm::Crms => RowNorm::Bare(NormKind::Crms),
+            Norm::Crms | Norm::WideCrms => RowNorm::Bare(NormKind::Crms),
         })
     }
 
@@ -232,7 +234,8 @@ mod tests {
 
     /// A model of another norm whose parameters are what `of` makes of those of `model`.
     fn other(model: &Model, norm: Norm, of: impl Fn(&str, Tensor) -> wgrad::Result<Tensor>) -> Model {
-        let other = Model::new(Sizes { norm, ..model.sizes }, &Build::new(&Device::cpu()).with_dtype(DType::F64)).unwrap();
+        let other =
+            Model::new(Sizes { norm, ..model.sizes }, &Build::new(&Device::cpu()).with_dtype(DType::F64)).unwrap();
         let from = model.named_parameters();
         assert_eq!(from.len(), other.named_parameters().len());
         for ((name, from), (_, to)) in from.iter().zip(other.named_parameters()) {
@@ -256,7 +259,11 @@ mod tests {
         let gradients = [&of_plain, &of_rms].map(|y| y.square().unwrap().sum_all().unwrap().backward().unwrap());
         for ((name, plain), (_, rms)) in plain.named_parameters().iter().zip(rms.named_parameters()) {
             let [plain, rms] = [plain.gradient(&gradients[0]).unwrap(), rms.gradient(&gradients[1]).unwrap()];
-            let [plain, rms] = if name == "head.weight" { [plain, rms].map(|x| centred(x, 1).unwrap()) } else { [plain, rms].map(Tensor::clone) };
+            let [plain, rms] = if name == "head.weight" {
+                [plain, rms].map(|x| centred(x, 1).unwrap())
+            } else {
+                [plain, rms].map(Tensor::clone)
+            };
             same(name, &rms, &plain);
         }
         let rms = rms.for_inference().unwrap();
@@ -275,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_reference_is_the_same_model() {
-        for norm in [Norm::Layer, Norm::Plain, Norm::Rms, Norm::Crms] {
+        for norm in [Norm::Layer, Norm::Plain, Norm::Rms, Norm::Crms, Norm::WideCrms] {
             let model = Model::new(Sizes { norm, ..SIZES }, &Build::new(&Device::cpu())).unwrap();
             let (got, want) = (model.forward(&ids()).unwrap(), model.reference().unwrap().forward(&ids()).unwrap());
             check::close_tensors("logits", &got, &want, 1e-4).unwrap();

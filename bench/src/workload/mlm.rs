@@ -39,10 +39,11 @@ impl Training {
 fn sizes(params: &mut Params) -> Result<(usize, Sizes)> {
     let (batch, length, width) = (params.size("b", 8)?, params.size("l", 128)?, params.size("d", 256)?);
     let (heads, layers, vocab) = (params.size("h", 4)?, params.size("layers", 4)?, params.size("vocab", 8192)?);
-    let norm = match params.choice("norm", &["layer", "plain", "rms", "crms"])? {
+    let norm = match params.choice("norm", &["layer", "plain", "rms", "crms", "wide_crms"])? {
         "plain" => Norm::Plain,
         "rms" => Norm::Rms,
         "crms" => Norm::Crms,
+        "wide_crms" => Norm::WideCrms,
         _ => Norm::Layer,
     };
     if width % heads != 0 {
