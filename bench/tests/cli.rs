@@ -7,7 +7,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Every workload, tiny and of odd sizes.
-const TINY: [&str; 28] = [
+const TINY: [&str; 34] = [
     "matmul b=2 m=5 n=9 k=7",
     "matmul m=33 n=17 k=65 dtype=f16",
     "softmax rows=3 d=37",
@@ -24,6 +24,12 @@ const TINY: [&str; 28] = [
     "attention h=2 l=9 dh=8",
     "attention_bwd h=2 l=9 dh=8 causal=1",
     "mlm_step b=2 l=5 d=8 h=2 layers=1 vocab=11",
+    "mlm_step b=2 l=5 d=8 h=2 layers=1 vocab=11 norm=rms",
+    "mlm_step b=2 l=5 d=8 h=2 layers=1 vocab=11 norm=crms",
+    "mlm_forward b=3 l=5 d=12 h=3 layers=2 vocab=11 norm=plain",
+    "mlm_forward b=1 l=5 d=8 h=2 layers=2 vocab=11 norm=rms",
+    "mlm_forward b=1 l=1 d=2 h=1 layers=2 vocab=11 norm=crms",
+    "mlm_forward b=1 l=3 d=1 h=1 layers=1 vocab=11 norm=wide_crms",
     "elementwise n=1001",
     "elementwise n=1001 op=gelu",
     "elementwise_bwd n=3072 op=bias_gelu",
@@ -211,6 +217,8 @@ fn bad_input_is_one_sentence() {
     fail(&["run", "softmax", "rows", "device=cpu"], &["key=value"]);
     fail(&["run", "softmax", "device=abacus"], &["abacus"]);
     fail(&["run", "mlm_step", "d=9", "h=2", "device=cpu"], &["9", "2 heads"]);
+    fail(&["run", "mlm_step", "norm=batch", "device=cpu"], &["norm=batch", "plain, rms"]);
+    fail(&["run", "mlm_forward", "d=1", "h=1", "norm=crms", "device=cpu"], &["d=1", "from 2 on"]);
     fail(&["run", "elementwise", "n=5", "op=bias_gelu", "device=cpu"], &["n=5"]);
     fail(&["ladder", "matmul", "m=0", "device=cpu"], &["m=0"]);
     fail(&["suite", "--device", "cpu", "--filter", "nothing", "--out", "x.json"], &["nothing"]);

@@ -3,12 +3,12 @@
 use wgrad::nn::{BatchNorm, Build, Conv1d, Dropout, Module, Visitor};
 use wgrad::{Conv, PadMode, Tensor};
 
-use crate::Result;
 use crate::activation::Activation;
-use crate::attention::{Attention, AttentionConfig, Pass};
+use crate::attention::{Attention, AttentionConfig, KeyValues, Pass};
 use crate::block::{Factor, Place, Residual};
 use crate::feed_forward::{FeedForward, FeedForwardConfig};
 use crate::norm::{Norm, NormConfig};
+use crate::{Error, Result};
 
 /// What the convolution part is made of. Its layers are called `layer_norm`, `pointwise_conv1`, `depthwise_conv`, `batch_norm` or
 /// `depthwise_layer_norm`, and `pointwise_conv2`.
@@ -63,8 +63,12 @@ impl Convolution {
         })
     }
 
-    /// Of `x [batch, length, hidden]`. Causal windows see zeros where `real [batch, length, 1]` is false.
-    fn forward(&self, x: &Tensor, real: Option<&Tensor>) -> Result<Tensor> {
+    /// Of `x [batch, length, hidden]`. Causal windows see zeros where `real [batch, length, 1]` is false, and before the first position what
+    /// is `kept`, zeros at the start.
+    fn forward(&self, x: &Tensor, real: Option<&Tensor>, kept: Option<&mut Option<Tensor>>) -> Result<Tensor> {
+        if kept.is_some() && !self.config.causal {
+            return Err(Error::config("a convolution around its position cannot go on from a piece to the next"));
+        }
         let mut x = self.norm.forward(x)?;
         if let (true, Some(real)) = (self.config.causal, real) {
             x = x.masked_fill(&real.logical_not()?, 0.0)?;
@@ -72,8 +76,14 @@ impl Convolution {
         let both = self.expand.forward(&x.transpose(1, 2)?)?;
         let mut x = both.transpose(1, 2)?.glu(-1)?.transpose(1, 2)?;
         if self.config.causal {
-            let before = self.config.kernel as isize - 1;
-            x = x.pad(&[(0, 0), (0, 0), (before, 0)], PadMode::Constant(0.0))?;
+            let before = self.config.kernel.saturating_sub(1);
+            x = match kept.as_ref().and_then(|kept| kept.as_ref()) {
+                Some(kept) => Tensor::concat(&[kept, &x], 2)?,
+                None => x.pad(&[(0, 0), (0, 0), (before as isize, 0)], PadMode::Constant(0.0))?,
+            };
+            if let Some(kept) = kept {
+                *kept = Some(x.narrow(2, x.size(2)? - before, before)?.detach());
+            }
         }
         let x = self.window.forward(&x)?;
         let x = match &self.after {
@@ -116,6 +126,13 @@ pub struct ConformerConfig {
     pub dropout: f64,
 }
 
+/// What a block keeps of the positions before: keys and values, and what windows reach back to.
+#[derive(Default)]
+pub struct ConformerState {
+    keys: KeyValues,
+    window: Option<Tensor>,
+}
+
 /// A block: `norm(x + ffn1(x) / 2 + attention + convolution + ffn2 / 2)`, each part of what the one before it left, normalised.
 pub struct Conformer {
     feed_forward: [(FeedForward, Residual); 2],
@@ -154,12 +171,26 @@ impl Conformer {
     /// # Errors
     /// If shapes do not fit.
     pub fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+        self.run(x, pass, None)
+    }
+
+    /// The same of the next positions of a sequence that comes in pieces, without a gradient to the pieces before. `pass` says how many
+    /// positions came before.
+    ///
+    /// # Errors
+    /// If shapes do not fit, or the convolution looks ahead.
+    pub fn next(&self, x: &Tensor, pass: &Pass, state: &mut ConformerState) -> Result<Tensor> {
+        self.run(x, pass, Some(state))
+    }
+
+    fn run(&self, x: &Tensor, pass: &Pass, state: Option<&mut ConformerState>) -> Result<Tensor> {
+        let (keys, window) = state.map(|state| (&mut state.keys, &mut state.window)).unzip();
         let [(first, of_first), (second, of_second)] = &self.feed_forward;
         let (attention, of_attention) = &self.attention;
         let x = of_first.around(x, |x, residual| first.forward(x, residual))?;
-        let x = of_attention.around(&x, |x, residual| attention.forward(x, None, pass, None, residual))?;
+        let x = of_attention.around(&x, |x, residual| attention.forward(x, None, pass, keys, residual))?;
         let real = pass.real.as_ref().map(|real| real.unsqueeze(-1)).transpose()?;
-        let x = x.add(&self.convolution.forward(&x, real.as_ref())?)?;
+        let x = x.add(&self.convolution.forward(&x, real.as_ref(), window)?)?;
         let x = of_second.around(&x, |x, residual| second.forward(x, residual))?;
         self.norm.forward(&x)
     }

@@ -1,6 +1,7 @@
 //! The workloads: what is run, what it must give, how much arithmetic and memory traffic it needs at least.
 
 mod attention;
+mod encoder;
 mod linear;
 mod lm;
 mod matmul;
@@ -40,7 +41,7 @@ pub struct Work {
 type Prepare = fn(&str, &mut Params, &Device) -> Result<Work>;
 
 /// Names of all workloads, and what makes them ready.
-const ALL: [(&str, Prepare); 37] = [
+const ALL: [(&str, Prepare); 38] = [
     ("matmul", matmul::matmul),
     ("softmax", rows::softmax),
     ("layer_norm", rows::layer_norm),
@@ -67,6 +68,7 @@ const ALL: [(&str, Prepare); 37] = [
     ("linear_attention", linear::linear_attention),
     ("linear_attention_bwd", linear::linear_attention),
     ("mlm_step", mlm::mlm_step),
+    ("mlm_forward", mlm::mlm_forward),
     ("lm_prefill", lm::prefill),
     ("lm_decode", lm::decode),
     ("elementwise", memory::elementwise),

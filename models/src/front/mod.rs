@@ -12,6 +12,7 @@ pub mod recall;
 pub mod resize;
 pub mod resnet;
 mod segments;
+pub mod subsample;
 pub mod synthetic;
 pub mod tokenizer;
 pub mod wave;

@@ -26,6 +26,8 @@ pub const SYSTEM: System = System {
 const LAYERS: usize = 6;
 const STEPS: u64 = 200;
 const LENGTH: usize = 64;
+/// Models of either kind. The ratio of one pair was 0.69 to 0.84 with six seeds.
+const MODELS: u64 = 3;
 
 /// What became of a model: mismatches of gradients, and its loss.
 struct Course {
@@ -38,14 +40,23 @@ struct Course {
 
 /// The mismatch of gradients over that of Pre-LN.
 fn check(device: &Device, seed: u64) -> Result<Report> {
-    let own = trained(Placement::NormFormer, device, seed)?;
-    let pre = trained(Placement::Pre, device, seed)?;
+    let pair = |n| {
+        let of = |placement| trained(placement, device, MODELS * seed + n);
+        Ok([of(Placement::NormFormer)?, of(Placement::Pre)?])
+    };
+    let pairs = (0..MODELS).map(pair).collect::<Result<Vec<_>>>()?;
+    // Of ratios, the geometric mean.
+    let mean = |of: &dyn Fn(&[Course; 2]) -> f64| (pairs.iter().map(|p| of(p).ln()).sum::<f64>() / MODELS as f64).exp();
+    let both = |of: fn(&Course) -> f64| [mean(&|[own, _]| of(own)), mean(&|[_, pre]| of(pre))];
+    let ([own, pre], [up, pre_up]) = (both(|course| course.down), both(|course| course.up));
+    let [loss, pre_loss] = both(|course| course.loss);
+    let each: Vec<String> = pairs.iter().map(|[own, pre]| format!("{:.2}", own.down / pre.down)).collect();
     Ok(Report {
         property: format!(
-            "largest gradient of a second feed-forward layer over the smallest, over that of Pre-LN ({:.2} and {:.2}; first layers {:.2} and {:.2}; losses {:.3} and {:.3})",
-            own.down, pre.down, own.up, pre.up, own.loss, pre.loss
+            "largest gradient of a second feed-forward layer over the smallest, over that of Pre-LN, mean of {MODELS} pairs ({}; {own:.2} and {pre:.2}; first layers {up:.2} and {pre_up:.2}; losses {loss:.3} and {pre_loss:.3})",
+            each.join(", ")
         ),
-        measured: own.down / pre.down,
+        measured: own / pre,
         wanted: Wanted::AtMost,
         threshold: 0.9,
     })
