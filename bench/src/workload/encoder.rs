@@ -248,13 +248,39 @@ mod tests {
         check::close_tensors(what, got, want, 1e-10).unwrap();
     }
 
+    fn largest(x: &Tensor) -> f64 {
+        x.abs().unwrap().max(&[], false).unwrap().item().unwrap()
+    }
+
     #[test]
     fn norms_are_exchanged_and_the_function_stays() {
         let plain = Model::new(SIZES, &Build::new(&Device::cpu()).with_dtype(DType::F64)).unwrap();
         // The readout has no norm before it, so it must not see the mean of the stream for the models to be the same.
         plain.head.weight.set(&centred(&plain.head.weight.tensor().detach(), 1).unwrap()).unwrap();
         let rms = other(&plain, Norm::Rms, |_, x| Ok(x));
-        same("logits with RMS norms", &rms.forward(&ids()).unwrap(), &plain.forward(&ids()).unwrap());
+        let (of_plain, of_rms) = (plain.forward(&ids()).unwrap(), rms.forward(&ids()).unwrap());
+        same("logits with RMS norms", &of_rms, &of_plain);
+        let gradients = [&of_plain, &of_rms].map(|y| y.square().unwrap().sum_all().unwrap().backward().unwrap());
+        for ((name, plain), (_, rms)) in plain.named_parameters().iter().zip(rms.named_parameters()) {
+            let of_plain = plain.gradient(&gradients[0]).unwrap();
+            let apart = rms.gradient(&gradients[1]).unwrap().sub(of_plain).unwrap();
+            // The readout's own gradient knows the mean.
+            let apart = if name == "head.weight" { centred(&apart, 1).unwrap() } else { apart };
+            let (apart, size) = (largest(&apart), largest(of_plain));
+            assert!(apart < 1e-10, "{name}: gradients of up to {size:.1e} differ by {apart:.1e}");
+        }
+        let rms = rms.for_inference().unwrap();
+        assert!(!rms.centres && plain.tokens.weight.tensor().sum_all().unwrap().item().unwrap().abs() > 1e-3);
+        same("logits of what is centred once", &rms.forward(&ids()).unwrap(), &of_plain);
+        let last = SIZES.width - 1;
+        let crms = other(&rms, Norm::Crms, |name, x| match name.rsplit('.').nth(1) {
+            Some("output" | "down") => x.narrow(0, 0, last),
+            Some("tokens" | "positions") => x.narrow(1, 0, last),
+            _ if x.rank() == 2 => x.narrow(1, 0, last)?.sub(&x.narrow(1, last, 1)?),
+            _ => Ok(x),
+        });
+        assert_eq!(crms.tokens.weight.shape(), [11, 7]);
+        same("logits with compressed RMS norms", &crms.forward(&ids()).unwrap(), &of_plain);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::softmax::{max, sum, sum2};
 use super::strided::Vectorised;
 use crate::layout::Dims;
 use crate::ops::norm::{Gradients, Inputs, NormKind, Outputs, Plan};
+use crate::ops::random::{Dropout, Noise};
 use crate::{DType, Result, Tensor};
 
 /// Rows whose gradients of gain and bias one task adds up; fixed, so that the order of additions is.
@@ -37,7 +38,13 @@ fn forward_typed<T: Float>(op: &'static str, inputs: &Inputs, plan: Plan) -> Res
     for_parts([&mut y, &mut total, &mut stats], sizes, 1, &|i, [y, total, stats]| {
         let at = i * batch * cols..i * batch * cols + y.len();
         let residual = residual.map(|residual| &residual[at.clone()]);
-        ForwardRows { x: &x[at], residual, gain, bias, plan, y, total, stats }.dispatch();
+        let x = &x[at.clone()];
+        if let Some(dropout) = inputs.dropout {
+            // Into the cache: what falls is drawn by a loop of its own, which takes no vectors.
+            fall(dropout, at.start, x, total);
+        }
+        let dropped = inputs.dropout.is_some();
+        ForwardRows { x, residual, dropped, gain, bias, plan, y, total, stats }.dispatch();
     });
     let (shape, device) = (inputs.x.dims(), inputs.x.device());
     Ok(Outputs {
@@ -50,6 +57,8 @@ fn forward_typed<T: Float>(op: &'static str, inputs: &Inputs, plan: Plan) -> Res
 struct ForwardRows<'a, T> {
     x: &'a [T],
     residual: Option<&'a [T]>,
+    /// Whether `total` holds x after dropout.
+    dropped: bool,
     gain: Option<&'a [T]>,
     bias: Option<&'a [T]>,
     plan: Plan,
@@ -62,9 +71,11 @@ impl<T: Float> Vectorised for ForwardRows<'_, T> {
     type Output = ();
     #[inline(always)]
     fn run(self) {
-        let ForwardRows { x, residual, gain, bias, plan, y, total, stats } = self;
-        if let Some(residual) = residual {
-            total.iter_mut().zip(x.iter().zip(residual)).for_each(|(t, (&x, &r))| *t = x + r);
+        let ForwardRows { x, residual, dropped, gain, bias, plan, y, total, stats } = self;
+        match residual {
+            Some(residual) if dropped => total.iter_mut().zip(residual).for_each(|(t, &r)| *t += r),
+            Some(residual) => total.iter_mut().zip(x.iter().zip(residual)).for_each(|(t, (&x, &r))| *t = x + r),
+            None => {}
         }
         let x = if residual.is_some() { &*total } else { x };
         let rows = x.chunks_exact(plan.cols).zip(y.chunks_exact_mut(plan.cols)).zip(stats.chunks_exact_mut(4));
@@ -76,6 +87,18 @@ impl<T: Float> Vectorised for ForwardRows<'_, T> {
             }
             of_row.save(stats);
         }
+    }
+}
+
+/// Dropout of `x`, which begins at element `first` of the tensor.
+fn fall<T: Float>(dropout: Dropout, first: usize, x: &[T], out: &mut [T]) {
+    let noise = Noise::new(dropout.state);
+    let mut words = noise.block(first / 4);
+    for (i, (out, &x)) in (first..).zip(out.iter_mut().zip(x)) {
+        if i % 4 == 0 {
+            words = noise.block(i / 4);
+        }
+        *out = if words[i % 4] < dropout.threshold { T::zero() } else { T::of(x.f64() * dropout.scale) };
     }
 }
 
@@ -210,10 +233,16 @@ fn write<T: Float>(x: &[T], y: &mut [T], gain: Option<&[T]>, bias: Option<&[T]>,
     }
 }
 
-pub(crate) fn backward(op: &'static str, problem: &Gradients, plan: Plan) -> Result<(Option<Tensor>, Option<Tensor>)> {
+/// The gradient of x and after it, if there is dropout, the same through it; and those of gain and bias.
+pub(crate) fn backward(
+    op: &'static str,
+    problem: &Gradients,
+    plan: Plan,
+    dropout: Option<Dropout>,
+) -> Result<(Vec<Tensor>, Option<Tensor>)> {
     match problem.x.dtype() {
-        DType::F64 => backward_typed::<f64>(op, problem, plan),
-        _ => backward_typed::<f32>(op, problem, plan),
+        DType::F64 => backward_typed::<f64>(op, problem, plan, dropout),
+        _ => backward_typed::<f32>(op, problem, plan, dropout),
     }
 }
 
@@ -221,21 +250,28 @@ fn backward_typed<T: Float>(
     op: &'static str,
     problem: &Gradients,
     plan: Plan,
-) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    dropout: Option<Dropout>,
+) -> Result<(Vec<Tensor>, Option<Tensor>)> {
     let Plan { rows, cols, .. } = plan;
     let (x, dy) = (problem.x.cpu_slice::<T>(op)?, problem.dy.cpu_slice::<T>(op)?);
     let (gain, extra) = (slice::<T>(op, problem.gain.as_ref())?, slice::<T>(op, problem.extra.as_ref())?);
     let stats = problem.stats.cpu_slice::<T>(op)?;
     let parts = rows.div_ceil(ROWS);
     let mut dx = take::<T>(if problem.wants_x { rows * cols } else { 0 });
+    let dropout = dropout.filter(|_| problem.wants_x);
+    let mut through = take::<T>(if dropout.is_some() { rows * cols } else { 0 });
     let mut sums = vec![T::zero(); if problem.wants_parameters { parts * 2 * cols } else { 0 }];
     let cost = if problem.wants_x { 1 } else { ROWS };
-    for_parts([&mut dx, &mut sums], [ROWS * cols, 2 * cols], cost, &|i, [dx, sums]| {
+    let sizes = [ROWS * cols, ROWS * cols, 2 * cols];
+    for_parts([&mut dx, &mut through, &mut sums], sizes, cost, &|i, [dx, through, sums]| {
         let (from, to) = (i * ROWS, rows.min((i + 1) * ROWS));
         let at = from * cols..to * cols;
         let extra = extra.map(|extra| &extra[at.clone()]);
         let stats = &stats[4 * from..4 * to];
-        BackwardRows { x: &x[at.clone()], dy: &dy[at], gain, extra, stats, plan, dx, sums }.dispatch();
+        BackwardRows { x: &x[at.clone()], dy: &dy[at], gain, extra, stats, plan, dx: &mut *dx, sums }.dispatch();
+        if let Some(dropout) = dropout {
+            fall(dropout, from * cols, dx, through);
+        }
     });
     let device = problem.x.device();
     let both = if problem.wants_parameters {
@@ -248,8 +284,9 @@ fn backward_typed<T: Float>(
     } else {
         None
     };
-    let dx = if problem.wants_x { Some(Tensor::from_cpu(op, dx, problem.x.dims(), device)?) } else { None };
-    Ok((dx, both))
+    let made = [(problem.wants_x, dx), (dropout.is_some(), through)].into_iter().filter(|(wanted, _)| *wanted);
+    let made = made.map(|(_, values)| Tensor::from_cpu(op, values, problem.x.dims(), device)).collect::<Result<_>>()?;
+    Ok((made, both))
 }
 
 struct BackwardRows<'a, T> {

@@ -25,7 +25,7 @@ pub(crate) struct Inputs {
     pub residual: Option<Tensor>,
     pub gain: Option<Tensor>,
     pub bias: Option<Tensor>,
-    /// Of x, before the residual is added. For kernels only.
+    /// Of x, before the residual is added.
     pub dropout: Option<Dropout>,
 }
 
@@ -138,7 +138,7 @@ fn forward(
     let narrow = |t: Tensor| narrowed(&t, x.dtype());
     if let Some(residual) = residual
         && !gpu
-        && (x.dtype().is_half() || dropout.is_some())
+        && x.dtype().is_half()
     {
         // The sum is rounded before it is normalised, as everywhere.
         let (x, residual) = (wide(x)?, wide(residual)?);
@@ -214,12 +214,18 @@ impl Backward {
         };
         let (dx, parameters) = match self.x.device().kind() {
             Kind::Cpu(_) => {
-                let (dx, parameters) = cpu::backward(op, &problem, self.plan)?;
-                let both = |dx: Tensor| {
-                    let dx = narrowed(&dx, self.x.dtype())?;
-                    Ok::<_, Error>([dx.clone(), self.through(&dx)?])
+                // Of halves, dropout is of the gradient that was rounded.
+                let half = self.x.dtype().is_half();
+                let (dx, parameters) = cpu::backward(op, &problem, self.plan, self.dropout.filter(|_| !half))?;
+                let both = match &dx[..] {
+                    [] => None,
+                    [dx, through, ..] => Some([dx.clone(), through.clone()]),
+                    [dx] => {
+                        let dx = narrowed(dx, self.x.dtype())?;
+                        Some([dx.clone(), self.through(&dx)?])
+                    }
                 };
-                (dx.map(both).transpose()?, parameters)
+                (both, parameters)
             }
             Kind::Gpu(_) => pieces::backward(op, &problem, self.plan, self.dropout)?,
         };

@@ -112,6 +112,29 @@ fn after_dropout() {
     }
 }
 
+/// The CPU device does both in one pass over each piece of the rows, to the bit as one after the other; pieces begin in the middle of a block.
+#[test]
+fn after_dropout_in_pieces_on_the_cpu() {
+    let device = Device::new_cpu();
+    for dtype in [DType::F32, DType::F64] {
+        let inputs =
+            [Input::normal(&[77, 801], 1), Input::normal(&[77, 801], 2)].map(|i| i.stored(&device, dtype).unwrap());
+        let options = NormOptions::new(NormKind::Rms, EPS);
+        let run = |f: &dyn Fn(&[Tensor]) -> Result<(Tensor, Tensor)>| {
+            let x = inputs.each_ref().map(|x| x.detach().requires_grad());
+            let (y, sum) = at(&device, 5, || f(&x)).unwrap();
+            let gradients = y.mul(&sum).unwrap().sum_all().unwrap().backward().unwrap();
+            let gradients = x.each_ref().map(|x| gradients.get(x).unwrap().clone());
+            [vec![y, sum], gradients.to_vec()].concat()
+        };
+        let fused = run(&|x| x[0].add_row_norm(&x[1], 0.3, &options));
+        let apart = run(&|x| x[0].dropout(0.3)?.add_row_norm(&x[1], 0.0, &options));
+        for (fused, apart) in fused.iter().zip(&apart) {
+            assert_equal("a norm after dropout", &fused.to_f64_vec().unwrap(), &apart.to_f64_vec().unwrap());
+        }
+    }
+}
+
 /// The rate of dropout, its scale, and the gradient of what fell.
 #[test]
 fn dropout_is_dropout() {
