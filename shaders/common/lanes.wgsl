@@ -60,19 +60,23 @@ fn look(at: Head, row: u32, column: u32, by_key: bool, tile: u32) {
         return;
     }
     sights = vec4<u32>();
-    for (var n = 0u; n < ROWS; n++) {
-        if (by_key) {
+    if (by_key) {
+        for (var n = 0u; n < ROWS; n++) {
             let four = n / 4u * 4u;
             let own = vec4<u32>(n % 4u) == vec4<u32>(0u, 1u, 2u, 3u);
             sights |= select(vec4<u32>(), vec4<u32>(bits4(seen4(at, column + n % 4u, row + four, tile)) << four), own);
             if (HAS_DROPOUT) {
                 keeps |= select(vec4<u32>(), vec4<u32>(bits4(kept4(at, column + n % 4u, row + four)) << four), own);
             }
-        } else {
-            sights |= select(vec4<u32>(), vec4<u32>(1u << n), sees4(at, row + n, column, tile));
-            if (HAS_DROPOUT) {
-                keeps |= select(vec4<u32>(), vec4<u32>(1u << n), kept4(at, row + n, column));
-            }
+        }
+        return;
+    }
+    // A bound that no compiler knows: unrolled, this would be the code of the mask for each row.
+    let end = min(ROWS, p.queries - min(row, p.queries));
+    for (var n = 0u; n < end; n++) {
+        sights |= select(vec4<u32>(), vec4<u32>(1u << n), sees4(at, row + n, column, tile));
+        if (HAS_DROPOUT) {
+            keeps |= select(vec4<u32>(), vec4<u32>(1u << n), kept4(at, row + n, column));
         }
     }
 }

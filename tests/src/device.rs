@@ -49,31 +49,11 @@ pub fn gpu_with_bindings_of(bytes: u64) -> Option<Device> {
     open_with(false, Some(bytes))
 }
 
-/// The same GPU, with matrix units in plain WGSL where it has f16: their kernels are tested on devices without any.
-pub fn gpu_with_emulated_units() -> Option<&'static Device> {
-    static GPU: OnceLock<Option<Device>> = OnceLock::new();
-    GPU.get_or_init(|| open_as(|options| options.emulate_units = true)).as_ref()
-}
-
 fn open(portable: bool) -> Option<Device> {
     open_with(portable, None)
 }
 
 fn open_with(portable: bool, binding_limit: Option<u64>) -> Option<Device> {
-    let plain = !portable && binding_limit.is_none();
-    let device = open_as(|options| {
-        (options.portable, options.binding_limit) = (portable, binding_limit);
-        options.immediates &= !portable;
-    })?;
-    if plain {
-        let name = device.to_string();
-        let driver = adapters().into_iter().find(|a| a.name == name).map(|a| a.driver).unwrap_or_default();
-        say(&format!("GPU under test: {name}, {driver}"));
-    }
-    Some(device)
-}
-
-fn open_as(set: impl FnOnce(&mut GpuOptions)) -> Option<Device> {
     if env::var("WGRAD_SKIP_GPU").is_ok_and(|v| v == "1") {
         say("WGRAD_SKIP_GPU=1: the GPU kernels are not tested");
         return None;
@@ -91,8 +71,18 @@ fn open_as(set: impl FnOnce(&mut GpuOptions)) -> Option<Device> {
     };
     let mut options = GpuOptions::default();
     (options.checked, options.guards) = (env::var("WGRAD_TEST_CHECKED").is_ok_and(|v| v == "1"), true);
-    set(&mut options);
-    Some(Device::open(select, options).unwrap_or_else(|why| panic!("{why}\n{INSTALL}")))
+    options.portable = portable;
+    options.binding_limit = binding_limit;
+    if portable {
+        options.immediates = false;
+    }
+    let device = Device::open(select, options).unwrap_or_else(|why| panic!("{why}\n{INSTALL}"));
+    if !portable && binding_limit.is_none() {
+        let name = device.to_string();
+        let driver = adapters().into_iter().find(|a| a.name == name).map(|a| a.driver).unwrap_or_default();
+        say(&format!("GPU under test: {name}, {driver}"));
+    }
+    Some(device)
 }
 
 /// Past the capture of the test harness: what is tested, and what is not, has to be seen.

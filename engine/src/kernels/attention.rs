@@ -31,7 +31,8 @@ const LANES: Variant = Variant {
     key_value: "attention/dkv_lanes",
     rows: 16,
 };
-/// Of the forward alone, for long sequences: it takes a second to compile.
+/// Of the forward alone, for long sequences of narrow heads whose scores are but scaled: with more to do for each row it would take a minute to
+/// compile.
 const WIDE: Variant = Variant { forward: "attention/forward_lanes_wide", rows: 32, ..LANES };
 /// Queries from which on it is worth that.
 const MANY_QUERIES: usize = 256;
@@ -77,12 +78,17 @@ fn unions(plan: &Plan) -> Option<(&'static str, f64)> {
     plan.united.then_some(("HAS_UNIONS", 1.0))
 }
 
-/// The variant for the forward of values with so many fours.
-fn choose_forward(caps: &Caps, plan: &Plan, dv4: usize) -> &'static Variant {
+/// The variant for the forward of queries and values with at most so many fours.
+fn choose_forward(caps: &Caps, plan: &Plan, operands: &Operands, fours: usize) -> &'static Variant {
     let chosen = choose(caps, plan, Side::Query);
+    let Operands { bias, relative, c2p, p2c, score, .. } = operands;
+    let plain = [bias, relative, c2p, p2c].iter().all(|x| x.is_none())
+        && score.is_none()
+        && plan.softcap.is_none()
+        && plan.dropout.is_none();
     let whole_blocks = plan.blocks.is_none_or(|layout| layout.query_block.is_multiple_of(WIDE.rows));
-    let wide = chosen.forward == LANES.forward && 4 * dv4 <= COLUMNS / 2 && whole_blocks;
-    if wide && plan.pairs.queries >= MANY_QUERIES { &WIDE } else { chosen }
+    let fits = chosen.forward == LANES.forward && 4 * fours <= COLUMNS / 2 && whole_blocks;
+    if plain && fits && plan.pairs.queries >= MANY_QUERIES { &WIDE } else { chosen }
 }
 
 /// Workgroups for all queries, or all keys, and so many fours of columns.
@@ -242,8 +248,8 @@ pub(crate) fn forward(op: &'static str, operands: &Operands, plan: &Plan) -> Res
     let out = Tensor::gpu_uninit(op, Dims::new(op, &[batch, queries, heads, 4 * call.dv4])?, dtype, device)?;
     let log_sums = Tensor::gpu_uninit(op, Dims::new(op, &[batch, heads, queries])?, DType::F32, device)?;
     let caps = call.gpu()?.caps();
-    let variant = choose_forward(caps, plan, call.dv4);
-    within_turns(op, caps, plan, plan.pairs.keys, call.d4 / 2 + 12)?;
+    let variant = choose_forward(caps, plan, operands, call.d4.max(call.dv4));
+    within_turns(op, caps, plan, plan.pairs.keys, call.d4 / 2 + 12 + variant.rows)?;
     call.run(
         variant.forward,
         unions(plan),
@@ -293,7 +299,7 @@ pub(crate) fn backward(
     };
     let mut grads = Grads::default();
     let products = call.d4 / 2 + call.dv4 / 2;
-    within_turns(op, gpu.caps(), plan, keys, products + 12)?;
+    within_turns(op, gpu.caps(), plan, keys, products + 12 + LANES.rows)?;
     within_turns(op, gpu.caps(), plan, queries, plan.group() * (products + 20))?;
     if wants.query {
         let dq = floats(&[batch, queries, heads, 4 * call.d4])?;

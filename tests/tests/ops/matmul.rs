@@ -7,8 +7,8 @@ use wgrad::{
     reference,
 };
 use wgrad_tests::{
-    Input, View, assert_close, each_device, expect_error, gpu, gpu_with_emulated_units, gradcheck, portable_gpu,
-    same_on_devices, same_on_devices_within,
+    Input, View, assert_close, each_device, expect_error, gpu, gradcheck, portable_gpu, same_on_devices,
+    same_on_devices_within,
 };
 
 /// The product of single matrices, written down.
@@ -181,19 +181,6 @@ fn every_family(device: &Device, dtype: DType, inputs: &[Input], f: &dyn Fn(&[Te
         }
     }
     device.check_guards().unwrap();
-}
-
-/// The kernels for matrix units, on the emulated units of any device with f16.
-#[test]
-fn kernels_for_matrix_units() {
-    let Some(gpu) = gpu_with_emulated_units() else { return };
-    for (m, n, k) in [(67, 130, 45), (32, 64, 100)] {
-        let (a, b) = (integers(&[m, k], 1), integers(&[k, n], 2));
-        every_family(gpu, DType::F16, &[a.clone(), b.clone()], &matmul);
-        let turned = |shape: &[usize]| integers(shape, 3).view(View::Permute(vec![1, 0]));
-        every_family(gpu, DType::F16, &[turned(&[k, m]), b], &matmul);
-        every_family(gpu, DType::F16, &[a, turned(&[n, k])], &matmul);
-    }
 }
 
 #[test]

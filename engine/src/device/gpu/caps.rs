@@ -68,10 +68,9 @@ impl Caps {
             subgroup_min: info.subgroup_min_size,
             subgroup_max: info.subgroup_max_size,
             coop: options.matrix_units
-                && (options.emulate_units && features.contains(Features::SHADER_F16)
-                    || features.contains(
-                        Features::EXPERIMENTAL_COOPERATIVE_MATRIX | Features::SHADER_F16 | Features::SUBGROUP,
-                    ) && (info.subgroup_min_size, info.subgroup_max_size) == (32, 32))
+                && features
+                    .contains(Features::EXPERIMENTAL_COOPERATIVE_MATRIX | Features::SHADER_F16 | Features::SUBGROUP)
+                && (info.subgroup_min_size, info.subgroup_max_size) == (32, 32)
                 && limits.max_compute_workgroup_storage_size >= 16 << 10,
             timestamp: features.contains(Features::TIMESTAMP_QUERY),
             max_workgroup_memory: limits.max_compute_workgroup_storage_size,

@@ -7,7 +7,6 @@ mod adapter;
 mod buffer;
 mod cache;
 mod caps;
-mod emulate;
 mod fault;
 mod guard;
 mod options;

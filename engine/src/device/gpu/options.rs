@@ -14,9 +14,6 @@ pub struct GpuOptions {
     /// Multiply f16 matrices on matrix units where the device has them and they pass a test (`WGRAD_MATRIX_UNITS=0` forbids it).
     /// Default: on.
     pub matrix_units: bool,
-    /// Run the kernels for matrix units without any, in plain WGSL, on devices that have f16: slow, to test the kernels. Default: off.
-    #[doc(hidden)]
-    pub emulate_units: bool,
     /// Fill new memory with NaN and put guard words behind each buffer (`WGRAD_GUARDS=1`). Default: off.
     pub guards: bool,
     /// Bytes that live and pooled buffers may take together (`WGRAD_MEMORY_LIMIT`). Default: what the driver gives.
@@ -34,7 +31,6 @@ impl Default for GpuOptions {
             checked: flag("WGRAD_CHECKED", false),
             immediates: flag("WGRAD_IMMEDIATES", true),
             matrix_units: flag("WGRAD_MATRIX_UNITS", true),
-            emulate_units: false,
             guards: flag("WGRAD_GUARDS", false),
             memory_limit: number("WGRAD_MEMORY_LIMIT"),
             binding_limit: number("WGRAD_BINDING_LIMIT"),

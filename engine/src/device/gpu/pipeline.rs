@@ -6,7 +6,6 @@ use std::sync::Arc;
 use wgpu::{BindGroupLayout, BufferBindingType, ShaderModule};
 
 use super::caps::{Caps, MAX_PARAMS};
-use super::emulate::emulate;
 use super::source::{ParamsIn, specialise};
 use super::status::{caught, kernel_error};
 use super::stream::{Bind, Launch};
@@ -111,11 +110,7 @@ impl Pipelines {
                 let filled = Filled::of(launch.kernel);
                 let find = |name: &str| filled.and_then(|filled| filled.text(name)).or_else(|| self.source(name));
                 let kernel = filled.map_or(launch.kernel, |filled| filled.kernel);
-                let mut text = specialise(kernel, launch.elems, params, &find)?;
-                if gpu.options.emulate_units {
-                    let fail = |message| Error::Kernel { kernel: launch.kernel.to_string(), message };
-                    text = emulate(&text).map_err(fail)?;
-                }
+                let text = specialise(kernel, launch.elems, params, &find)?;
                 let module = caught(device, || module(device, launch.kernel, text, &gpu.options)).map_err(refused)?;
                 self.modules.insert(self.key[..module_key].into(), module.clone());
                 module

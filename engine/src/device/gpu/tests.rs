@@ -13,7 +13,6 @@ fn options() -> GpuOptions {
         checked: false,
         immediates: true,
         matrix_units: true,
-        emulate_units: false,
         guards: false,
         memory_limit: None,
         binding_limit: None,
