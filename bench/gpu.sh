@@ -28,6 +28,8 @@ within() { seconds=$1; shift; timeout "$seconds" "$@"; }
 
 say "Device"
 within 30 "$bin/wgrad" devices
+# Without a GPU there is nothing to show.
+within 60 "$bin/wgrad-bench" run copy n=4 iters=1 warmup=0 limits=0 device=gpu || exit 1
 
 say "Ladders of matrix products"
 for dtype in f32 f16; do
