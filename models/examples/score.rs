@@ -14,6 +14,6 @@ fn main() -> Result<()> {
     let model = zoo::load(&folder, DType::F32, &device)?;
     let (ids, counts) = codec.encode_marked(&text)?;
     let mask = codec.mask().map(|(_, id)| id);
-    println!("{:.4}", score(model.text()?, &ids, &counts, mask, [128, 64], &device)?.perplexity);
+    println!("{:.4}", score(model.text()?, &ids, &counts, mask, [128, 64], &device, &mut |_| ())?.perplexity);
     Ok(())
 }

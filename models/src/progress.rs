@@ -78,12 +78,24 @@ impl Progress {
 
     /// Shows a reading: at once in a terminal, elsewhere if the last line is old enough.
     pub fn show(&mut self, reading: Reading) {
-        let elapsed = self.begun.elapsed();
-        let left = self.limit.left(reading.step.saturating_sub(self.first_step), reading.step, elapsed);
-        let line = line(reading, self.limit.steps, left);
+        let line = line(reading, self.limit.steps, self.left(reading.step));
+        self.show_line(reading.step, line);
+    }
+
+    /// Shows how far work without a loss is, in the same way.
+    pub fn tell(&mut self, step: u64, what: &str) {
+        let left = self.left(step).map_or(String::new(), |left| format!("  {} left", clock(left)));
+        self.show_line(step, format!("{what}{left}"));
+    }
+
+    fn left(&self, step: u64) -> Option<Duration> {
+        self.limit.left(step.saturating_sub(self.first_step), step, self.begun.elapsed())
+    }
+
+    fn show_line(&mut self, step: u64, line: String) {
         match &self.bar {
             Some(bar) => {
-                bar.set_position((self.limit.share(reading.step, elapsed) * BAR_LENGTH as f64) as u64);
+                bar.set_position((self.limit.share(step, self.begun.elapsed()) * BAR_LENGTH as f64) as u64);
                 bar.set_message(line);
             }
             None if self.last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY) => {

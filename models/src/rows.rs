@@ -50,6 +50,19 @@ impl<'a> Rows<'a> {
             }
             _ => return Err(about.config.error("only causal and masked language models can be trained further")),
         };
+        Self::with(model, masking, length, device)
+    }
+
+    /// Rows for any model of text, which are only [read](Self::read).
+    ///
+    /// # Errors
+    /// If it has fewer positions.
+    pub fn unlabelled(model: &dyn TextModel, length: usize, device: &'a Device) -> Result<Self> {
+        Self::with(model, None, length, device)
+    }
+
+    fn with(model: &dyn TextModel, masking: Option<Mlm>, length: usize, device: &'a Device) -> Result<Self> {
+        let about = model.about();
         if about.longest.is_some_and(|longest| length > longest) {
             return Err(Error::argument("length", format!("{length} tokens, but the model has fewer positions")));
         }
@@ -80,6 +93,24 @@ impl<'a> Rows<'a> {
         (0..count).map(|row| row * text.len().saturating_sub(self.length) / count).collect()
     }
 
+    /// Hidden states `[rows, length, hidden]` of the rows that begin at `starts`, nothing masked.
+    ///
+    /// # Errors
+    /// As [`loss`](Self::loss).
+    pub fn read(&self, model: &dyn TextModel, text: &[u32], starts: &[usize]) -> Result<Tensor> {
+        let mut ids: Vec<u32> = Vec::with_capacity(starts.len() * self.length);
+        for &start in starts {
+            ids.extend(self.row(text, start)?);
+        }
+        let ids = Tensor::from_vec(ids, &[starts.len(), self.length], self.device)?;
+        model.encode(&TextInput::new(&ids))
+    }
+
+    fn row<'b>(&self, text: &'b [u32], start: usize) -> Result<&'b [u32]> {
+        let row = text.get(start..start + self.length);
+        row.ok_or_else(|| Error::text(format!("a row from {start} on in {} tokens", text.len())))
+    }
+
     /// The loss of a model on the rows that begin at `starts`. What is masked comes from `rng`.
     ///
     /// # Errors
@@ -95,8 +126,7 @@ impl<'a> Rows<'a> {
         let shape = [starts.len(), self.length];
         let (mut ids, mut labels): (Vec<u32>, Vec<i32>) = Default::default();
         for start in starts {
-            let row = text.get(start..start + self.length);
-            let row = row.ok_or_else(|| Error::text(format!("a row from {start} on in {} tokens", text.len())))?;
+            let row = self.row(text, start)?;
             match &self.masking {
                 None => {
                     ids.extend(row);

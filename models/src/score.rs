@@ -24,7 +24,8 @@ pub struct Score {
 
 /// Scores the tokens `ids`: those that a causal model predicts from the ones before, or, one at a time replaced by `mask`, those that a
 /// masked language model predicts from all others. Texts longer than `length` are read by windows of `length` tokens that move by
-/// `stride`: a token is scored in the first window that predicts it. `counts` says which tokens a masked language model is asked for.
+/// `stride`: a token is scored in the first window that predicts it. `counts` says which tokens a masked language model is asked for. `seen`
+/// is told how many tokens were scored after each step.
 ///
 /// # Errors
 /// If the model predicts no tokens, `stride` is 0 or beyond `length`, or nothing is there to predict.
@@ -35,14 +36,15 @@ pub fn score(
     mask: Option<u32>,
     [length, stride]: [usize; 2],
     device: &Device,
+    seen: &mut dyn FnMut(usize),
 ) -> Result<Score> {
     if length < 2 || stride == 0 || stride >= length {
         let message = format!("windows of {length} tokens that move by {stride}, expected 0 < stride < length");
         return Err(Error::argument("stride", message));
     }
     let (nats, tokens) = no_grad(|| match (model.about().task, mask) {
-        (Task::CausalLm, _) => causal(model, ids, length, stride, device),
-        (Task::MaskedLm, Some(mask)) => masked(model, ids, counts, mask, length, device),
+        (Task::CausalLm, _) => causal(model, ids, [length, stride], device, seen),
+        (Task::MaskedLm, Some(mask)) => masked(model, (ids, counts), mask, length, device, seen),
         (Task::MaskedLm, None) => Err(Error::config("scoring takes a tokenizer with a token [MASK] or <mask>")),
         _ => Err(model.about().config.error("the model predicts no tokens")),
     })?;
@@ -61,7 +63,13 @@ fn sum(logits: &Tensor, labels: Vec<i32>) -> Result<f64> {
     Ok(logits.cast(DType::F32)?.cross_entropy(&labels, &options)?.item()?)
 }
 
-fn causal(model: &dyn TextModel, ids: &[u32], length: usize, stride: usize, device: &Device) -> Result<(f64, usize)> {
+fn causal(
+    model: &dyn TextModel,
+    ids: &[u32],
+    [length, stride]: [usize; 2],
+    device: &Device,
+    seen: &mut dyn FnMut(usize),
+) -> Result<(f64, usize)> {
     let (mut nats, mut tokens, mut scored, mut start) = (0.0, 0, 1, 0);
     while scored < ids.len() {
         let end = (start + length).min(ids.len());
@@ -71,6 +79,7 @@ fn causal(model: &dyn TextModel, ids: &[u32], length: usize, stride: usize, devi
         let hidden = model.encode(&TextInput::new(&input))?.narrow(1, first - 1, window.len() - first)?;
         nats += sum(&model.logits(&hidden.squeeze(0)?)?, window[first..].iter().map(|&id| id as i32).collect())?;
         tokens += end - scored;
+        seen(tokens);
         scored = end;
         start += stride;
     }
@@ -79,11 +88,11 @@ fn causal(model: &dyn TextModel, ids: &[u32], length: usize, stride: usize, devi
 
 fn masked(
     model: &dyn TextModel,
-    ids: &[u32],
-    counts: &[bool],
+    (ids, counts): (&[u32], &[bool]),
     mask: u32,
     length: usize,
     device: &Device,
+    seen: &mut dyn FnMut(usize),
 ) -> Result<(f64, usize)> {
     let (mut nats, mut tokens) = (0.0, 0);
     for (window, counts) in ids.chunks(length).zip(counts.chunks(length)) {
@@ -104,6 +113,7 @@ fn masked(
             let hidden = model.encode(&TextInput::new(&input))?.flatten(0, 1)?.index_select(0, &wanted)?;
             nats += sum(&model.logits(&hidden)?, labels)?;
             tokens += places.len();
+            seen(tokens);
         }
     }
     Ok((nats, tokens))

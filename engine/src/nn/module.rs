@@ -87,7 +87,7 @@ pub trait Module {
     }
 
     /// Sets every parameter from a file, converted to the parameter's dtype. Either all are set or none. A matrix `NAME` that the
-    /// file has packed, as `NAME.values` and `NAME.meta` (see [`Sparse24`]), stays packed.
+    /// file has packed, as `NAME.values` and `NAME.meta` (see [`Sparse24`]) of [this shape](Param::matrix_shape), stays packed.
     ///
     /// # Errors
     /// If a tensor is missing, is there but belongs to no parameter, or has the wrong shape: names file and tensors.
@@ -156,11 +156,10 @@ fn load_where<M: Module + ?Sized>(module: &M, weights: &Weights, judge: Judge) -
         if stored.is_empty() || !seen.insert(param.id()) {
             continue;
         }
-        let value = match (param.shape(), stored.len()) {
-            (&[rows, columns], 2) => {
-                Value::Packed(Sparse24::load(weights, name, [rows, columns], param.dtype(), param.device())?)
-            }
-            (shape, _) => Value::Dense(weights.tensor_like(name, shape, param.dtype(), param.device())?),
+        let (dtype, device) = (param.dtype(), param.device());
+        let value = match stored.len() {
+            2 => Value::Packed(Sparse24::load(weights, name, param.matrix_shape(), dtype, device)?),
+            _ => Value::Dense(weights.tensor_like(name, param.shape(), dtype, device)?),
         };
         values.push((param, value));
     }
@@ -184,7 +183,7 @@ fn names_in(weights: &Weights, name: &str, param: &Param) -> Vec<String> {
     if weights.contains(name) {
         return vec![name.to_string()];
     }
-    let packed = param.shape().len() == 2 && Sparse24::is_in(weights, name);
+    let packed = param.shape().len() >= 2 && Sparse24::is_in(weights, name);
     if packed { Sparse24::names(name).to_vec() } else { Vec::new() }
 }
 

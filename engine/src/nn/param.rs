@@ -29,6 +29,8 @@ struct Inner {
     /// The parameter's place in every graph: it stays when the value changes.
     leaf: GradRef,
     trainable: AtomicBool,
+    /// Whether the first dimension of the matrix is that of its inputs.
+    columns: AtomicBool,
     shape: Dims,
     dtype: DType,
     device: Device,
@@ -49,6 +51,7 @@ impl Param {
         Ok(Param(Arc::new(Inner {
             leaf: GradRef::leaf(),
             trainable: AtomicBool::new(true),
+            columns: AtomicBool::new(false),
             shape: value.dims(),
             dtype: value.dtype(),
             device: value.device().clone(),
@@ -70,7 +73,7 @@ impl Param {
     pub fn leaf(&self) -> Tensor {
         if let Some(packed) = &*self.0.packed.read().unwrap_or_else(PoisonError::into_inner) {
             // Without memory for it, what remains is NaN, which nobody takes for a weight.
-            if let Ok(dense) = packed.to_dense() {
+            if let Ok(dense) = packed.to_dense().and_then(|dense| self.of_matrix(&dense)) {
                 return dense.detach();
             }
         }
@@ -90,15 +93,54 @@ impl Param {
         Ok(())
     }
 
-    /// Replaces the value of a matrix by a packed one, and gives the memory of the dense one back. Linear layers then multiply by
-    /// the packed matrix; whoever else asks for the value gets it expanded. The parameter is frozen, since an optimizer would have
-    /// to move what is packed: to train it, make a leaf of [`Sparse24::values`].
+    /// Says that the first dimension is that of the inputs, as in GPT-2's matrices `[inputs, outputs]`, and not of the outputs.
+    pub fn set_columns(&self) {
+        self.0.columns.store(true, Ordering::Relaxed);
+    }
+
+    /// The parameter's shape as a matrix `[outputs, inputs]`: the first dimension by all others, or all others by the first
+    /// [if that is of inputs](Self::set_columns).
+    pub fn matrix_shape(&self) -> [usize; 2] {
+        let first = self.shape().first().copied().unwrap_or(1);
+        let rest = self.shape().iter().skip(1).product();
+        if self.has_columns() { [rest, first] } else { [first, rest] }
+    }
+
+    /// A value of the parameter as a matrix of [this shape](Self::matrix_shape).
+    ///
+    /// # Errors
+    /// If the value has another number of elements.
+    pub fn as_matrix(&self, value: &Tensor) -> Result<Tensor> {
+        let [outputs, inputs] = self.matrix_shape().map(|n| n as isize);
+        if self.has_columns() {
+            value.reshape(&[inputs, outputs])?.transpose(0, 1)
+        } else {
+            value.reshape(&[outputs, inputs])
+        }
+    }
+
+    /// A matrix of [this shape](Self::matrix_shape) as a value of the parameter.
+    ///
+    /// # Errors
+    /// If it is no matrix, or has another number of elements.
+    pub fn of_matrix(&self, matrix: &Tensor) -> Result<Tensor> {
+        let shape: Vec<isize> = self.shape().iter().map(|&n| n as isize).collect();
+        if self.has_columns() { matrix.transpose(0, 1)?.reshape(&shape) } else { matrix.reshape(&shape) }
+    }
+
+    /// Replaces the value by a packed matrix of [this shape](Self::matrix_shape), and gives the memory of the dense one back. Linear layers
+    /// then multiply by the packed matrix; whoever else asks for the value gets it expanded. The parameter is frozen, since an optimizer
+    /// would have to move what is packed: to train it, make a leaf of [`Sparse24::values`].
     ///
     /// # Errors
     /// If shape, dtype or device differ from the parameter's, or memory is exhausted.
     pub fn set_packed(&self, packed: &Sparse24) -> Result<()> {
         let op = "Param::set_packed";
-        self.expect_parts(op, &[packed.rows(), packed.cols()], packed.dtype(), packed.device())?;
+        let (given, own) = ([packed.rows(), packed.cols()], self.matrix_shape());
+        if given != own {
+            return Err(Error::shape(op, format!("a value of shape {given:?} for a parameter of shape {own:?}")));
+        }
+        self.expect_kind(op, packed.dtype(), packed.device())?;
         let nothing = Tensor::full(f64::NAN, &[], self.dtype(), self.device())?.expand(self.shape())?;
         let packed = packed.with_values(&packed.values().detach())?;
         self.set_trainable(false);
@@ -148,14 +190,14 @@ impl Param {
     }
 
     fn expect_like(&self, op: &'static str, value: &Tensor) -> Result<()> {
-        self.expect_parts(op, value.shape(), value.dtype(), value.device())
+        let (given, own) = (value.shape(), self.shape());
+        if given != own {
+            return Err(Error::shape(op, format!("a value of shape {given:?} for a parameter of shape {own:?}")));
+        }
+        self.expect_kind(op, value.dtype(), value.device())
     }
 
-    fn expect_parts(&self, op: &'static str, shape: &[usize], dtype: DType, device: &Device) -> Result<()> {
-        if shape != self.shape() {
-            let message = format!("a value of shape {shape:?} for a parameter of shape {:?}", self.shape());
-            return Err(Error::shape(op, message));
-        }
+    fn expect_kind(&self, op: &'static str, dtype: DType, device: &Device) -> Result<()> {
         if dtype != self.dtype() {
             return Err(Error::DType { op, got: dtype, expected: "the dtype of the parameter" });
         }
@@ -194,6 +236,10 @@ impl Param {
     /// Whether gradients flow to it.
     pub fn is_trainable(&self) -> bool {
         self.0.trainable.load(Ordering::Relaxed)
+    }
+
+    fn has_columns(&self) -> bool {
+        self.0.columns.load(Ordering::Relaxed)
     }
 
     /// Freezes the parameter, or thaws it. Graphs recorded before keep what they recorded.

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::args::DeviceArgs;
 use crate::front::codec::Codec;
+use crate::progress::{Limit, Progress};
 use crate::score::score;
 use crate::{Result, fsx, zoo};
 
@@ -47,7 +48,11 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
     let model = loaded.text()?;
     let length = model.about().longest.map_or(args.length, |longest| longest.min(args.length));
     let stride = args.stride.unwrap_or(length / 2);
-    let score = score(model, &ids, &counts, codec.mask().map(|(_, id)| id), [length, stride], &device)?;
+    let mut progress = Progress::new(Limit { steps: Some(ids.len() as u64), time: None }, 0);
+    let mut seen = |tokens: usize| progress.tell(tokens as u64, &format!("{tokens} of {} tokens", ids.len()));
+    let mask = codec.mask().map(|(_, id)| id);
+    let score = score(model, &ids, &counts, mask, [length, stride], &device, &mut seen)?;
+    progress.end();
     let per_byte = score.nats / std::f64::consts::LN_2 / text.len().max(1) as f64;
     if args.json {
         let value = json!({ "perplexity": score.perplexity, "nats": score.nats, "tokens": score.tokens, "bits_per_byte": per_byte });

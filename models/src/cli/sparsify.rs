@@ -4,16 +4,18 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
-use wgrad::{DType, Device, Sparse24, Tensor};
+use wgrad::io::Weights;
+use wgrad::nn::Precision;
+use wgrad::{DType, Device, Tensor};
 
 use super::args::{DeviceArgs, positive, size};
 use crate::front::codec::Codec;
 use crate::front::corpus::Corpus;
 use crate::plot::{Chart, Series};
 use crate::rows::Split;
+use crate::score::Score;
 use crate::sparsify::{Job, MaskLlm, Method, OneShot, Outcome, Prior};
 use crate::weights::{Matrix, Pattern};
-use crate::zoo::TextModel;
 use crate::{Error, Result, fsx, zoo};
 
 const EXAMPLES: &str = "Examples:
@@ -97,9 +99,15 @@ pub struct SparsifyArgs {
     /// Seed of the order of the text and of the masks
     #[arg(long, default_value = "0")]
     pub seed: u64,
-    /// Write matrices with their zeros, for other programs; else those of 2:4 are packed where they are stored by rows
+    /// Write matrices with their zeros, for other programs; else those of 2:4 are packed
     #[arg(long)]
     pub dense: bool,
+    /// What the sparse model is stored in; masks are chosen in f32 [default: what the model is stored in]
+    #[arg(long, value_name = "TYPE")]
+    pub precision: Option<Precision>,
+    /// The token that hides one from a masked language model, if no tokenizer tells
+    #[arg(long, value_name = "ID")]
+    pub mask_id: Option<u32>,
     /// Print JSON instead of text
     #[arg(long)]
     pub json: bool,
@@ -108,12 +116,28 @@ pub struct SparsifyArgs {
     pub device: DeviceArgs,
 }
 
+impl SparsifyArgs {
+    /// What the sparse model is stored in.
+    fn stored(&self) -> Result<DType> {
+        if let Some(precision) = self.precision {
+            return Ok(precision.dtype());
+        }
+        let weights = Weights::open(&self.model)?;
+        let matrix = weights.names().find(|name| weights.shape(name).is_ok_and(|shape| shape.len() >= 2));
+        Ok(match matrix.map(|name| weights.stored(name)).transpose()?.as_ref().map(|(dtype, _)| &dtype[..]) {
+            Some("F16") => DType::F16,
+            Some("BF16") => DType::BF16,
+            _ => DType::F32,
+        })
+    }
+}
+
 /// Makes a model sparse, saves it, and prints the perplexity on held-out text before and after.
 pub fn run(args: &SparsifyArgs) -> Result<()> {
     let codec = Codec::open(&args.model)?;
     let [train, held_out] = read(args, &codec)?;
     let device = args.device.open()?;
-    let input = Input { args, train, held_out, mask: codec.mask().map(|(_, id)| id), device };
+    let input = Input { args, train, held_out, mask: args.mask_id.or_else(|| codec.mask().map(|(_, id)| id)), device };
     if args.method == MethodArg::All {
         return input.all();
     }
@@ -121,15 +145,16 @@ pub fn run(args: &SparsifyArgs) -> Result<()> {
     if args.json {
         return super::print(&super::json(&figures(args, args.method, &outcome))?);
     }
-    let Outcome { before, after, matrices, weights, .. } = outcome;
+    let Outcome { before, after, change, matrices, weights, .. } = outcome;
+    let (name, pattern, out) = (args.method.name(), args.pattern, args.out.display());
+    let quality = match before.zip(after) {
+        Some((before, after)) => {
+            format!("perplexity {:.4} -> {:.4} over {} tokens", before.perplexity, after.perplexity, after.tokens)
+        }
+        None => format!("hidden states changed by {:.2} %", 100.0 * change),
+    };
     super::print(&format!(
-        "{}: {matrices} matrices of {weights} weights are {} sparse\nheld-out perplexity {:.4} -> {:.4} over {} tokens; in {}\n",
-        args.method.name(),
-        args.pattern,
-        before.perplexity,
-        after.perplexity,
-        after.tokens,
-        args.out.display()
+        "{name}: {matrices} matrices of {weights} weights are {pattern} sparse\nheld-out {quality}; in {out}\n"
     ))
 }
 
@@ -176,13 +201,10 @@ impl Input<'_> {
                 Method::MaskLlm(settings, prior(&args.prior, &Matrix::of_blocks(model), &self.device)?)
             }
         };
-        let job = Job { method, pattern, batch, length, calibration, seed, look_every };
+        let job = Job { method, pattern, batch, length, calibration, seed, look_every, pack: !args.dense };
         let outcome =
             job.run(model, Split { train: &self.train, held_out: &self.held_out }, self.mask, &self.device)?;
-        if !args.dense && pattern == Pattern::TWO_OF_FOUR {
-            pack(model)?;
-        }
-        loaded.save(out)?;
+        loaded.save_as(out, args.stored()?)?;
         super::copy_beside(&args.model, out)?;
         Ok(outcome)
     }
@@ -194,7 +216,11 @@ impl Input<'_> {
         let mut found = Vec::new();
         for method in MethodArg::value_variants().iter().filter(|method| **method != MethodArg::All) {
             log::info!("{}", method.name());
-            found.push((*method, self.make(*method, &out.join(method.name()), look_every)?));
+            let outcome = self.make(*method, &out.join(method.name()), look_every)?;
+            if outcome.before.is_none() {
+                return Err(Error::argument("--method", "all compares perplexities, but the model predicts no tokens"));
+            }
+            found.push((*method, outcome));
         }
         let list: Vec<Value> = found.iter().map(|(method, outcome)| figures(args, *method, outcome)).collect();
         fsx::write(&out.join("perplexity.json"), super::json(&list)?.as_bytes())?;
@@ -203,33 +229,28 @@ impl Input<'_> {
         if args.json {
             return super::print(&super::json(&list)?);
         }
-        let dense = found.first().map_or(f64::NAN, |(_, outcome)| outcome.before.perplexity);
+        let dense = found.first().map_or(f64::NAN, |(_, outcome)| perplexity(outcome.before));
         let row = |name: &str, perplexity: f64, seconds: f64| {
             format!("{name:<12}{perplexity:>12.4}{:>12.4}{seconds:>10.1}\n", perplexity.ln() - dense.ln())
         };
         let mut table = format!("{:<12}{:>12}{:>12}{:>10}\n", "method", "perplexity", "nats lost", "seconds");
         table += &row("dense", dense, 0.0);
-        table.extend(found.iter().map(|(method, o)| row(method.name(), o.after.perplexity, o.seconds)));
+        table.extend(found.iter().map(|(method, o)| row(method.name(), perplexity(o.after), o.seconds)));
         super::print(&format!("{table}\npicture: {}\n", picture.display()))
     }
 }
 
-/// Packs the sparse matrices of the blocks.
-fn pack(model: &dyn TextModel) -> Result<()> {
-    for (_, matrix) in Matrix::of_blocks(model) {
-        if matrix.is_rows() {
-            matrix.param.set_packed(&Sparse24::from_dense(&matrix.rows()?.detach())?)?;
-        }
-    }
-    Ok(())
+fn perplexity(score: Option<Score>) -> f64 {
+    score.map_or(f64::NAN, |score| score.perplexity)
 }
 
 /// What programs are told of a method.
 fn figures(args: &SparsifyArgs, method: MethodArg, outcome: &Outcome) -> Value {
     json!({
         "method": method.name(), "pattern": args.pattern.to_string(), "matrices": outcome.matrices,
-        "weights": outcome.weights, "perplexity_before": outcome.before.perplexity,
-        "perplexity_after": outcome.after.perplexity, "tokens": outcome.after.tokens, "seconds": outcome.seconds,
+        "weights": outcome.weights, "perplexity_before": outcome.before.map(|score| score.perplexity),
+        "perplexity_after": outcome.after.map(|score| score.perplexity), "tokens": outcome.after.map(|score| score.tokens),
+        "change": outcome.change, "seconds": outcome.seconds,
         "course": outcome.course,
     })
 }
@@ -241,10 +262,10 @@ fn draw(found: &[(MethodArg, Outcome)], args: &SparsifyArgs) -> Result<Chart> {
     let title = format!("{} sparse by each method", args.pattern);
     let mut chart = Chart::new(title, "steps of learned masks", "held-out perplexity").log_y();
     if let Some((_, outcome)) = found.first() {
-        chart = chart.with(level("dense", outcome.before.perplexity));
+        chart = chart.with(level("dense", perplexity(outcome.before)));
     }
     for (method, outcome) in found {
-        let after = outcome.after.perplexity;
+        let after = perplexity(outcome.after);
         chart = chart.with(match &outcome.course[..] {
             [] => level(method.name(), after),
             course => {

@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use wgrad::rng::Philox;
-use wgrad::{Device, Tensor};
+use wgrad::{DType, Device, Sparse24, Tensor, no_grad};
 
+use super::one_shot::blocks;
 use super::{Learner, MaskLlm, OneShot, one_shot};
 use crate::progress::{Limit, Progress, Reading};
 use crate::rows::{Rows, Split};
@@ -16,6 +17,8 @@ use crate::{Error, Result};
 /// Held-out tokens that a model is measured on; a masked one looks at the whole row for each of them.
 const SCORED: usize = 8192;
 const SCORED_MASKED: usize = 1024;
+/// Held-out rows of which hidden states are compared.
+const COMPARED: usize = 8;
 /// Steps between reports. Losses stay on the device in between.
 const REPORT_EVERY: u64 = 10;
 
@@ -56,15 +59,19 @@ pub struct Job {
     pub seed: u64,
     /// Steps of learned masks between looks at held-out text; none if nobody wants to know.
     pub look_every: Option<u64>,
+    /// Whether matrices of 2:4 are packed before the model is measured again.
+    pub pack: bool,
 }
 
 /// What became of a model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
-    /// How well it predicted held-out text before.
-    pub before: Score,
+    /// How well it predicted held-out text before; nothing if it predicts no tokens, as an encoder without a head.
+    pub before: Option<Score>,
     /// And after.
-    pub after: Score,
+    pub after: Option<Score>,
+    /// By how much its hidden states of held-out text changed, root mean square, over what they are.
+    pub change: f64,
     /// Matrices made sparse.
     pub matrices: usize,
     /// Weights in them.
@@ -77,21 +84,30 @@ pub struct Outcome {
 
 impl Job {
     /// Makes the matrices of a model's blocks sparse, and leaves it ready to infer. `mask` is the token that hides one, which a masked language
-    /// model needs.
+    /// model needs. Encoders without a head can be made sparse by methods that do not learn.
     ///
     /// # Errors
-    /// If the model is no causal or masked language model or has matrices that the pattern does not fit, the text is too short, or the device
-    /// fails.
+    /// If the model writes one text for another, or masks are to be learned and it is no causal or masked language model; if it has matrices
+    /// that the pattern does not fit, the text is too short, or the device fails.
     pub fn run(&self, model: &dyn TextModel, text: Split, mask: Option<u32>, device: &Device) -> Result<Outcome> {
         if self.batch == 0 || self.calibration == 0 {
             return Err(Error::argument("batch", "there must be one row or more"));
         }
-        let rows = Rows::new(model, mask, self.length, device)?;
+        let about = model.about();
+        let rows = match about.task {
+            Task::Seq2Seq => {
+                return Err(about.config.error("a model that writes one text for another is not made sparse"));
+            }
+            Task::Encoder | Task::Detection if matches!(self.method, Method::OneShot(_)) => {
+                Rows::unlabelled(model, self.length, device)?
+            }
+            _ => Rows::new(model, mask, self.length, device)?,
+        };
         rows.fit(text)?;
         let work = Work { job: self, model, matrices: Matrix::of_blocks(model), rows, text, mask, device };
         self.pattern.fits(&work.matrices)?;
         model.train(false);
-        let before = work.measure()?;
+        let (before, dense) = (work.measure()?, work.hidden()?);
         let begun = Instant::now();
         let (masks, course) = match &self.method {
             Method::OneShot(method) => (work.look(*method)?, Vec::new()),
@@ -104,8 +120,15 @@ impl Job {
                 return Err(Error::Check { message: format!("`{name}` did not become {} sparse", self.pattern) });
             }
         }
+        if self.pack && self.pattern == Pattern::TWO_OF_FOUR {
+            for (_, matrix) in &work.matrices {
+                matrix.param.set_packed(&Sparse24::from_dense(&matrix.rows()?.detach())?)?;
+            }
+        }
         let weights = masks.iter().map(Tensor::elements).sum();
-        Ok(Outcome { before, after: work.measure()?, matrices: masks.len(), weights, seconds, course })
+        let moved = work.hidden()?.sub(&dense)?.square()?.mean_all()?.item()?;
+        let change = (moved / dense.square()?.mean_all()?.item()?).sqrt();
+        Ok(Outcome { before, after: work.measure()?, change, matrices: masks.len(), weights, seconds, course })
     }
 }
 
@@ -120,32 +143,63 @@ struct Work<'a> {
     device: &'a Device,
 }
 
+fn steps(steps: usize) -> Progress {
+    Progress::new(Limit { steps: Some(steps as u64), time: None }, 0)
+}
+
 /// Masks, and what was seen of them on the way.
 type Learned = (Vec<Tensor>, Vec<(u64, f64)>);
 
 impl Work<'_> {
     /// How well the model predicts the text that is held out.
-    fn measure(&self) -> Result<Score> {
-        let most = if self.model.about().task == Task::MaskedLm { SCORED_MASKED } else { SCORED };
+    fn measure(&self) -> Result<Option<Score>> {
+        let most = match self.model.about().task {
+            Task::CausalLm => SCORED,
+            Task::MaskedLm => SCORED_MASKED,
+            _ => return Ok(None),
+        };
         let ids = &self.text.held_out[..self.text.held_out.len().min(most)];
         let windows = [self.job.length, self.job.length / 2];
-        score(self.model, ids, &vec![true; ids.len()], self.mask, windows, self.device)
+        let mut progress = steps(ids.len());
+        let mut seen =
+            |tokens: usize| progress.tell(tokens as u64, &format!("held out: {tokens} of {} tokens", ids.len()));
+        let score = score(self.model, ids, &vec![true; ids.len()], self.mask, windows, self.device, &mut seen)?;
+        progress.end();
+        Ok(Some(score))
+    }
+
+    /// Hidden states of some of the text that is held out.
+    fn hidden(&self) -> Result<Tensor> {
+        let starts = self.rows.spread(self.text.held_out, COMPARED);
+        no_grad(|| Ok(self.rows.read(self.model, self.text.held_out, &starts)?.cast(DType::F32)?))
     }
 
     fn look(&self, method: OneShot) -> Result<Vec<Tensor>> {
         let Work { job, model, rows, text, .. } = self;
-        one_shot(&self.matrices, method, job.pattern, &mut || {
+        let blocks = blocks(&self.matrices).count();
+        let mut progress = steps(blocks * job.calibration);
+        let mut block = 0;
+        let masks = one_shot(&self.matrices, method, job.pattern, &mut || {
             // The same rows each time, so that all blocks learn from the same text.
             let mut rng = Philox::new(job.seed, 2);
-            let mut left = job.calibration;
-            while left > 0 {
-                let count = left.min(job.batch);
+            let mut seen = 0;
+            while seen < job.calibration {
+                let count = (job.calibration - seen).min(job.batch);
                 let starts = rows.draw(text.train, count, &mut rng);
-                rows.loss(*model, text.train, starts, &mut rng, 0)?;
-                left -= count;
+                match model.about().task {
+                    Task::CausalLm | Task::MaskedLm => rows.loss(*model, text.train, starts, &mut rng, 0)?,
+                    _ => rows.read(*model, text.train, &starts)?,
+                };
+                seen += count;
+                let what =
+                    format!("{}: block {} of {blocks}, {seen} of {} rows", method.name(), block + 1, job.calibration);
+                progress.tell((block * job.calibration + seen) as u64, &what);
             }
+            block += 1;
             Ok(())
-        })
+        })?;
+        progress.end();
+        Ok(masks)
     }
 
     fn learn(&self, settings: &MaskLlm, prior: &Prior) -> Result<Learned> {
@@ -166,13 +220,13 @@ impl Work<'_> {
         };
         let mut rng = Philox::new(job.seed, 3);
         let mut learner = Learner::new(*settings, *model, matrices, priors.as_deref())?;
-        let mut progress = Progress::new(Limit { steps: Some(settings.steps), time: None }, 0);
+        let mut progress = steps(settings.steps as usize);
         let begun = Instant::now();
         let mut course = Vec::new();
         for step in 0..settings.steps {
             if job.look_every.is_some_and(|every| step % every == 0) {
                 learner.harden()?;
-                course.push((step, self.measure()?.perplexity));
+                course.extend(self.measure()?.map(|score| (step, score.perplexity)));
             }
             let starts = rows.draw(text.train, job.batch, &mut rng);
             let loss = learner.step(step, || rows.loss(*model, text.train, starts, &mut rng, step))?;

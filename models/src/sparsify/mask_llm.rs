@@ -69,7 +69,7 @@ impl Learner {
         let views = Views::new(matrices.to_vec(), |_, matrix| {
             let prior = priors.and_then(|priors| priors.get(number));
             number += 1;
-            let (shape, device) = ([matrix.outputs()?, matrix.inputs()?], matrix.param.device());
+            let (shape, device) = ([matrix.outputs(), matrix.inputs()], matrix.param.device());
             let mask = LearnedMask::new(shape, prior, settings.prior, &clock, device)?;
             Ok(Some(Box::new(mask) as Box<dyn View>))
         })?;

@@ -70,7 +70,7 @@ pub fn one_shot(
 }
 
 /// The matrices block by block: as long as what stands before and in the first number of their names is the same.
-fn blocks(matrices: &[(String, Matrix)]) -> impl Iterator<Item = &[(String, Matrix)]> {
+pub(super) fn blocks(matrices: &[(String, Matrix)]) -> impl Iterator<Item = &[(String, Matrix)]> {
     matrices.chunk_by(|(a, _), (b, _)| block_of(a) == block_of(b))
 }
 

@@ -126,7 +126,7 @@ impl Degraded {
         let mut ranks = ranks.iter();
         let views = Views::new(Matrix::of_blocks(&lm), |_, matrix| {
             let Some(&rank) = ranks.next().filter(|&&rank| rank > 0) else { return Ok(None) };
-            let sizes = [matrix.outputs()?, matrix.inputs()?];
+            let sizes = [matrix.outputs(), matrix.inputs()];
             Ok(Some(Box::new(LowRank::new(&LowRankConfig::new(rank), sizes, &Build::new(self.rows.device()))?)
                 as Box<dyn View>))
         })?;
@@ -153,8 +153,7 @@ fn check(device: &Device, seed: u64) -> Result<Report> {
     let all = task.measure(&whole)?;
     let scores = contributions(&start, &whole, |lm, number| task.loss(lm, 4, number), device)?;
     let matrices = Matrix::of_blocks(&start);
-    let sizes: Vec<[usize; 2]> =
-        matrices.iter().map(|(_, matrix)| Ok([matrix.outputs()?, matrix.inputs()?])).collect::<Result<_>>()?;
+    let sizes: Vec<[usize; 2]> = matrices.iter().map(|(_, matrix)| [matrix.outputs(), matrix.inputs()]).collect();
     let cost = |ranks: &[usize]| ranks.iter().zip(&sizes).map(|(rank, [a, b])| rank * (a + b)).sum::<usize>();
     let uniform = vec![1; sizes.len()];
     let ranks = allot(&scores, &sizes, cost(&uniform));

@@ -86,7 +86,7 @@ fn tuned_sparse(start: &Lm, places: &[Vec<u32>], language: &Language, device: &D
     freeze(&lm);
     let mut places = places.iter();
     let views = Views::new(Matrix::of_blocks(&lm), |_, matrix| {
-        let shape = [matrix.outputs()?, matrix.inputs()?];
+        let shape = [matrix.outputs(), matrix.inputs()];
         let places = places.next().cloned().unwrap_or_default();
         let view = SparseDifference::new(shape, places, &Build::new(device))?;
         Ok(Some(Box::new(view) as Box<dyn View>))

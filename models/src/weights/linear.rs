@@ -9,10 +9,10 @@ use wgrad::{Epilogue, Tensor};
 use crate::Result;
 use crate::activation::Activation;
 
-/// How a matrix is stored.
+/// How a matrix is stored. In any form it may be [packed](Param::set_packed).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Form {
-    /// `[outputs, inputs]`; it may be [packed](Param::set_packed).
+    /// `[outputs, inputs]`.
     #[default]
     Rows,
     /// `[inputs, outputs]`, as GPT-2's.
@@ -47,6 +47,9 @@ impl fmt::Debug for Matrix {
 
 impl Matrix {
     fn new(param: Param, form: Form) -> Self {
+        if matches!(form, Form::Columns | Form::ColumnsByHead(_)) {
+            param.set_columns();
+        }
         Matrix { param, form, listener: Arc::default() }
     }
 
@@ -70,17 +73,12 @@ impl Matrix {
         all
     }
 
-    /// Whether it is stored by rows, and so may be [packed](Param::set_packed).
-    pub fn is_rows(&self) -> bool {
-        self.form == Form::Rows
-    }
-
     /// The parameter's own value as `[outputs, inputs]`.
     ///
     /// # Errors
     /// Never for a matrix that was made.
     pub fn rows(&self) -> Result<Tensor> {
-        self.as_rows(&self.param.leaf())
+        Ok(self.param.as_matrix(&self.param.leaf())?)
     }
 
     /// What the layer sees, as `[outputs, inputs]`.
@@ -88,33 +86,17 @@ impl Matrix {
     /// # Errors
     /// Never for a matrix that was made.
     pub fn shown(&self) -> Result<Tensor> {
-        self.as_rows(&self.param.tensor())
+        Ok(self.param.as_matrix(&self.param.tensor())?)
     }
 
     /// Number of rows.
-    ///
-    /// # Errors
-    /// Never for a matrix that was made.
-    pub fn outputs(&self) -> Result<usize> {
-        Ok(self.rows()?.size(0)?)
+    pub fn outputs(&self) -> usize {
+        self.param.matrix_shape()[0]
     }
 
     /// Number of columns.
-    ///
-    /// # Errors
-    /// Never for a matrix that was made.
-    pub fn inputs(&self) -> Result<usize> {
-        Ok(self.rows()?.size(1)?)
-    }
-
-    fn as_rows(&self, weight: &Tensor) -> Result<Tensor> {
-        let first = weight.shape().first().map_or(0, |&n| n as isize);
-        Ok(match self.form {
-            Form::Rows | Form::LowRank(_) => weight.clone(),
-            Form::Columns => weight.transpose(0, 1)?,
-            Form::ColumnsByHead(_) => weight.reshape(&[first, -1])?.transpose(0, 1)?,
-            Form::RowsByHead(_) | Form::Patches(_) => weight.reshape(&[first, -1])?,
-        })
+    pub fn inputs(&self) -> usize {
+        self.param.matrix_shape()[1]
     }
 
     /// A matrix `[outputs, inputs]` in the form of the parameter.
@@ -122,13 +104,7 @@ impl Matrix {
     /// # Errors
     /// If it is of another shape.
     pub fn stored(&self, rows: &Tensor) -> Result<Tensor> {
-        let shape: Vec<isize> = self.param.shape().iter().map(|&n| n as isize).collect();
-        Ok(match self.form {
-            Form::Rows | Form::LowRank(_) => rows.clone(),
-            Form::Columns => rows.transpose(0, 1)?,
-            Form::ColumnsByHead(_) => rows.transpose(0, 1)?.reshape(&shape)?,
-            Form::RowsByHead(_) | Form::Patches(_) => rows.reshape(&shape)?,
-        })
+        Ok(self.param.of_matrix(rows)?)
     }
 
     /// Tells `listener` of each input `[.., inputs]` that the matrix is applied to from now on, until another listens, or nobody. An
@@ -142,7 +118,7 @@ impl Matrix {
         if let Some(listener) = &mut *self.listener.lock().unwrap_or_else(PoisonError::into_inner) {
             listener(x)?;
         }
-        Ok(match self.param.packed().filter(|_| self.is_rows()) {
+        Ok(match self.param.packed() {
             Some(packed) => x.linear_sparse24_then(&packed, bias, then)?,
             None => x.linear_then(&self.shown()?, bias, then)?,
         })

@@ -67,7 +67,7 @@ impl LowRank {
         Views::new(matrices, |name, matrix| {
             let Some(config) = wanted(name, matrix) else { return Ok(None) };
             let build = Build::new(matrix.param.device()).with_dtype(matrix.param.dtype());
-            let view = LowRank::new(&config, [matrix.outputs()?, matrix.inputs()?], &build);
+            let view = LowRank::new(&config, [matrix.outputs(), matrix.inputs()], &build);
             matrix.param.set_trainable(false);
             Ok(Some(Box::new(view.map_err(|error| Error::config(format!("`{name}`: {error}")))?) as Box<dyn View>))
         })

@@ -192,7 +192,7 @@ mod tests {
     }
 
     fn scaled(matrix: &Matrix) -> Result<Option<Box<dyn View>>> {
-        let factor = Init::Constant(2.0).tensor(&[matrix.outputs()?], DType::F32, matrix.param.device())?;
+        let factor = Init::Constant(2.0).tensor(&[matrix.outputs()], DType::F32, matrix.param.device())?;
         Ok(Some(Box::new(Scaled(Param::new(&factor)?))))
     }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 use wgrad::io::{self, Weights};
 use wgrad::nn::Module;
+use wgrad::{DType, Tensor};
 
 use crate::{Error, Result, fsx};
 
@@ -64,14 +65,42 @@ pub(super) fn fill(model: &dyn Module, weights: &Weights, unused: &[&str]) -> Re
     Ok(())
 }
 
+/// As [`save`], floats in another dtype, which the configuration then names.
+///
+/// # Errors
+/// If a file cannot be written, or memory is exhausted.
+pub fn save_as(model: &dyn Module, config: &Value, folder: &Path, dtype: DType) -> Result<()> {
+    let mut config = config.clone();
+    let name = match dtype {
+        DType::F16 => "float16",
+        DType::BF16 => "bfloat16",
+        _ => "float32",
+    };
+    // Older configurations say `torch_dtype`.
+    for key in ["dtype", "torch_dtype"] {
+        if let Some(value) = config.get_mut(key) {
+            *value = name.into();
+        }
+    }
+    let cast = |(name, tensor): (String, Tensor)| {
+        let tensor = if tensor.dtype().is_float() { tensor.cast(dtype)? } else { tensor };
+        Ok((name, tensor))
+    };
+    write(&model.named_tensors().into_iter().map(cast).collect::<Result<Vec<_>>>()?, &config, folder)
+}
+
 /// Writes `config.json` and `model.safetensors`, under the names that the model was read with.
 ///
 /// # Errors
 /// If a file cannot be written.
 pub fn save(model: &dyn Module, config: &Value, folder: &Path) -> Result<()> {
+    write(&model.named_tensors(), config, folder)
+}
+
+fn write(tensors: &[(String, Tensor)], config: &Value, folder: &Path) -> Result<()> {
     fsx::create_folder(folder)?;
     let path = folder.join("config.json");
     let text = serde_json::to_string_pretty(config).map_err(|e| Error::file(&path, e))?;
     fsx::write(&path, format!("{text}\n").as_bytes())?;
-    Ok(io::save(folder.join("model.safetensors"), &model.named_tensors())?)
+    Ok(io::save(folder.join("model.safetensors"), tensors)?)
 }

@@ -37,7 +37,7 @@ use wgrad::{DType, Device};
 
 pub use clip::{Clip, Embedded, unit};
 pub use config::Config;
-pub use files::save;
+pub use files::{save, save_as};
 pub use funnel::Funnel;
 pub use lxmert::{Lxmert, Scene, SceneLabels, Understood};
 pub use model::{About, Cache, Task, TextModel};
@@ -129,6 +129,14 @@ impl Model {
     /// If a file cannot be written.
     pub fn save(&self, folder: &Path) -> Result<()> {
         save(self.module(), &self.config().json(), folder)
+    }
+
+    /// As [`save`](Self::save), floats in another dtype.
+    ///
+    /// # Errors
+    /// If a file cannot be written, or memory is exhausted.
+    pub fn save_as(&self, folder: &Path, dtype: DType) -> Result<()> {
+        save_as(self.module(), &self.config().json(), folder, dtype)
     }
 }
 

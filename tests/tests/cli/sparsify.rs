@@ -1,9 +1,13 @@
 //! `wgrad sparsify`: every method on a causal and on a masked model, and bad input.
 
 use wgrad::io::Weights;
-use wgrad::{DType, Device};
+use wgrad::{DType, Device, Sparse24, Tensor};
+use wgrad_models::front::embeddings::TextInput;
+use wgrad_models::rows::Split;
+use wgrad_models::sparsify::{Job, MaskLlm, Method, OneShot, Prior};
 use wgrad_models::weights::{Matrix, Pattern};
-use wgrad_models::zoo;
+use wgrad_models::zoo::{self, Model, Task, TextModel};
+use wgrad_tests::assert_close;
 
 use super::*;
 
@@ -49,10 +53,17 @@ fn causal_models_become_sparse_by_every_method() {
     let ([_, learned], out) = sparsify("maskllm", &["--steps", "100"]);
     let best = magnitude.min(wanda).min(sparse_gpt);
     assert!(learned < best, "{before} {learned} {magnitude} {wanda} {sparse_gpt}");
-    // Learned masks leave the weights as they were, and the head out.
+    // Learned masks leave the weights as they were, and the head out. GPT-2's matrices are packed by outputs, though it stores them by inputs.
     let open = |folder: &str| Weights::open(Path::new(folder)).unwrap();
-    let values = |folder: &str, name: &str| open(folder).tensor(name, &Device::cpu()).unwrap().to_f64_vec().unwrap();
+    let values = |folder: &str, name: &str| match Sparse24::is_in(&open(folder), name) {
+        true => {
+            let packed = Sparse24::load(&open(folder), name, [128, 32], DType::F32, &Device::cpu()).unwrap();
+            packed.to_dense().unwrap().transpose(0, 1).unwrap().to_f64_vec().unwrap()
+        }
+        false => open(folder).tensor(name, &Device::cpu()).unwrap().to_f64_vec().unwrap(),
+    };
     let name = "transformer.h.0.mlp.c_fc.weight";
+    assert!(Sparse24::is_in(&open(&out), name) && !Sparse24::is_in(&open(&dense), name));
     assert!(values(&dense, name).iter().zip(values(&out, name)).all(|(d, s)| s == 0.0 || s == *d));
     let word = "transformer.wte.weight";
     assert_eq!(values(&dense, word), values(&out, word));
@@ -78,7 +89,7 @@ fn causal_models_become_sparse_by_every_method() {
     fs::write(&short, "7 8 9").unwrap();
     fail(&["sparsify", &dense, "--method", "wanda", "--text", &short, "-o", &path(&folder, "x")], &["too few"]);
     let t5 = format!("{}/fixtures/models/t5", env!("CARGO_MANIFEST_DIR"));
-    fail(&["sparsify", &t5, "--method", "wanda", "--text", &text, "-o", &path(&folder, "x")], &["causal and masked"]);
+    fail(&["sparsify", &t5, "--method", "wanda", "--text", &text, "-o", &path(&folder, "x")], &["writes one text for another"]);
 }
 
 #[test]
@@ -103,4 +114,125 @@ fn masked_models_become_sparse() {
     assert!(packed.1 < zeros.1, "{} {}", packed.1, zeros.1);
     let tree = succeed(&["inspect", &path(&folder, "packed")]);
     assert!(tree.contains("2:4 in"), "{tree}");
+}
+
+fn fixture(name: &str) -> String {
+    format!("{}/fixtures/models/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+fn open(folder: &str) -> Model {
+    zoo::load(Path::new(folder), DType::F32, &Device::cpu()).unwrap()
+}
+
+/// What a model makes of a few tokens.
+fn said(model: &dyn TextModel) -> Vec<f64> {
+    let ids: Vec<u32> = (0..14).map(|i| 5 + i * 7 % 90).collect();
+    let ids = Tensor::from_vec(ids, &[2, 7], &Device::cpu()).unwrap();
+    let hidden = model.encode(&TextInput::new(&ids)).unwrap();
+    let out = if model.about().task == Task::Encoder { Ok(hidden) } else { model.logits(&hidden) };
+    out.unwrap().to_f64_vec().unwrap()
+}
+
+/// Each architecture of text by each method. Packed it says what it says with zeros, and so it does once written and read again.
+#[test]
+fn every_architecture_becomes_sparse() {
+    let folder = tempfile::tempdir().unwrap();
+    // An encoder without a head.
+    let bare = path(&folder, "bare");
+    fs::create_dir(&bare).unwrap();
+    fs::copy(format!("{}/model.safetensors", fixture("bert")), format!("{bare}/model.safetensors")).unwrap();
+    let config = fs::read_to_string(format!("{}/config.json", fixture("bert"))).unwrap();
+    fs::write(format!("{bare}/config.json"), config.replace("BertForMaskedLM", "BertModel")).unwrap();
+    let mut random = Random::new(1);
+    let text: Vec<u32> = (0..400).map(|_| 5 + random.below(90) as u32).collect();
+    let names = "bert deberta_v2 doge electra_discriminator electra_generator falcon funnel gemma2 glm4 gpt2 gpt_neox llama \
+                 modernbert mpnet olmo2 opt roberta xlnet";
+    for from in names.split_whitespace().map(fixture).chain([bare]) {
+        let settings = MaskLlm::new(2);
+        let methods = [OneShot::Magnitude, OneShot::Wanda, OneShot::SparseGpt].map(Method::OneShot);
+        for method in methods.into_iter().chain([Method::MaskLlm(settings, Prior::None)]) {
+            let loaded = open(&from);
+            let model = loaded.text().unwrap();
+            let learns = matches!(method, Method::MaskLlm(..));
+            let job = Job {
+                method,
+                pattern: Pattern::TWO_OF_FOUR,
+                batch: 2,
+                length: 8,
+                calibration: 3,
+                seed: 0,
+                look_every: None,
+                pack: false,
+            };
+            let done = job.run(model, Split::last_tenth(&text), Some(4), &Device::cpu());
+            if learns && matches!(model.about().task, Task::Encoder | Task::Detection) {
+                assert!(done.unwrap_err().to_string().contains("only causal and masked"), "{from}");
+                continue;
+            }
+            let outcome = done.unwrap_or_else(|error| panic!("{from}: {error}"));
+            assert!(outcome.change > 0.0 && outcome.change < 2.0, "{from}: {outcome:?}");
+            let (zeros, matrices) = (said(model), Matrix::of_blocks(model));
+            assert_eq!(outcome.matrices, matrices.len());
+            if learns {
+                continue;
+            }
+            for (_, matrix) in &matrices {
+                matrix.param.set_packed(&Sparse24::from_dense(&matrix.rows().unwrap().detach()).unwrap()).unwrap();
+            }
+            let packed = said(model);
+            assert_close(&from, &packed, &zeros, 1e-5, 1e-4);
+            let out = path(&folder, "out");
+            loaded.save(Path::new(&out)).unwrap();
+            assert_eq!(said(open(&out).text().unwrap()), packed, "{from}");
+        }
+    }
+}
+
+/// Patterns other than 2:4 are written with zeros, halves stay halves, and all methods make a table and a picture.
+#[test]
+fn patterns_precisions_and_all_methods() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = path(&folder, "text.txt");
+    let mut random = Random::new(2);
+    fs::write(&text, (0..600).map(|_| format!("{} ", 5 + random.below(90))).collect::<String>()).unwrap();
+    let halves = path(&folder, "halves");
+    open(&fixture("gpt2")).save_as(Path::new(&halves), DType::BF16).unwrap();
+    let common = ["--text", &text, "--length", "16", "--calibration", "4"];
+    let make = |from: &str, out: &str, more: &[&str]| {
+        let out = path(&folder, out);
+        (succeed(&[&["sparsify", from, "-o", &out], &common[..], more].concat()), out)
+    };
+    for (pattern, n, m) in [("1:2", 1, 2), ("1:4", 1, 4), ("2:8", 2, 8), ("4:8", 4, 8)] {
+        let (_, out) = make(&halves, pattern, &["--method", "wanda", "--pattern", pattern]);
+        for (name, matrix) in Matrix::of_blocks(open(&out).module()) {
+            let rows: Vec<f64> = matrix.rows().unwrap().to_f64_vec().unwrap();
+            let most = rows.chunks(m).map(|group| group.iter().filter(|&&w| w != 0.0).count()).max();
+            assert_eq!(most, Some(n), "{pattern} {name}");
+        }
+        assert!(!succeed(&["generate", &out, "7 8 9 10", "--most", "2"]).is_empty());
+    }
+    let stored = |out: &str, name: &str| Weights::open(Path::new(out)).unwrap().stored(name).unwrap().0;
+    let name = "transformer.h.1.attn.c_attn.weight.values";
+    let (printed, out) = make(&halves, "packed", &["--method", "magnitude"]);
+    assert!(printed.contains("perplexity"), "{printed}");
+    assert_eq!(stored(&out, name), "BF16");
+    assert_eq!(json(&Path::new(&out).join("config.json"))["dtype"], "bfloat16");
+    let (_, out) = make(&halves, "wide", &["--method", "magnitude", "--precision", "f32"]);
+    assert_eq!(stored(&out, name), "F32");
+    assert_eq!(json(&Path::new(&out).join("config.json"))["dtype"], "float32");
+
+    // A masked model without a tokenizer: which token hides one has to be said.
+    let bert = fixture("bert");
+    fail(&[&["sparsify", &bert, "-o", &path(&folder, "no"), "--method", "all"], &common[..]].concat(), &["[MASK]"]);
+    let (printed, out) = make(&bert, "all", &["--method", "all", "--mask-id", "4", "--steps", "20"]);
+    for word in ["dense", "magnitude", "wanda", "sparsegpt", "maskllm", "perplexity.svg"] {
+        assert!(printed.contains(word), "{word} in {printed}");
+    }
+    let figures = json(&Path::new(&out).join("perplexity.json"));
+    let after: Vec<f64> = figures.as_array().unwrap().iter().map(|f| f["perplexity_after"].as_f64().unwrap()).collect();
+    assert!(after.len() == 4 && after.iter().all(|p| p.is_finite()), "{figures}");
+    assert!(figures[3]["course"].as_array().unwrap().len() == 10, "{figures}");
+    assert!(fs::read_to_string(Path::new(&out).join("perplexity.svg")).unwrap().contains("maskllm"));
+    let (printed, _) = make(&fixture("electra_discriminator"), "detector", &["--method", "sparsegpt"]);
+    assert!(printed.contains("hidden states changed by"), "{printed}");
 }

@@ -84,6 +84,39 @@ fn layers_run_and_store_what_is_packed() {
     });
 }
 
+/// Matrices of which the first dimension is that of the inputs, as one and as several per head, and one with the heads on the inputs' side.
+#[test]
+fn parameters_of_any_form() {
+    each_device(|device| {
+        for (shape, columns, matrix) in
+            [(&[40, 24][..], true, [24, 40]), (&[40, 3, 8], true, [24, 40]), (&[24, 5, 8], false, [24, 40])]
+        {
+            let value = Tensor::normal(0.0, 1.0, shape, DType::F32, device).unwrap();
+            let param = Param::new(&value).unwrap();
+            if columns {
+                param.set_columns();
+            }
+            assert_eq!(param.matrix_shape(), matrix);
+            let rows = param.as_matrix(&value).unwrap();
+            let same = param.of_matrix(&rows).unwrap();
+            assert_eq!((rows.shape(), same.shape()), (&matrix[..], shape));
+            assert_eq!(same.to_f64_vec().unwrap(), value.to_f64_vec().unwrap());
+            let packed = Sparse24::magnitude(&rows).unwrap();
+            param.set_packed(&packed).unwrap();
+            // Expanded it is what of the value was kept, in its place.
+            let shown = param.tensor();
+            assert_eq!(shown.shape(), shape);
+            let (shown, value) = (shown.to_f64_vec().unwrap(), value.to_f64_vec().unwrap());
+            assert_eq!(shown.iter().filter(|&&v| v != 0.0).count(), value.len() / 2);
+            assert!(shown.iter().zip(&value).all(|(s, v)| *s == 0.0 || s == v));
+            expect_error(
+                param.set_packed(&Sparse24::magnitude(&rows.transpose(0, 1).unwrap()).unwrap()),
+                &["[40, 24]"],
+            );
+        }
+    });
+}
+
 #[test]
 fn memory_of_parameters() {
     let Some(device) = fresh_gpu() else { return };
