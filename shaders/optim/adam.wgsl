@@ -15,6 +15,7 @@ override SR_STE: bool = false;
 
 struct Params {
     start: u32, // in vec4s
+    gradient_start: u32,
     count: u32, // vec4s
     beta1: f32,
     rest1: f32, // 1 - beta1
@@ -70,7 +71,7 @@ fn main(
         if (at < p.count && wrong == 0.0) {
             let i = p.start + at;
             let old = value[i];
-            var g = gradient[i] * factor + p.l2 * old;
+            var g = gradient[p.gradient_start + at] * factor + p.l2 * old;
             if (SR_STE) { g += p.sr_ste * unseen(old); }
             let m = p.beta1 * mean[i] + p.rest1 * g;
             let v = p.beta2 * square[i] + p.rest2 * g * g;

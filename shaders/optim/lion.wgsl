@@ -7,6 +7,7 @@
 
 struct Params {
     start: u32, // in vec4s
+    gradient_start: u32,
     count: u32, // vec4s
     lr: f32,
     beta1: f32,
@@ -37,7 +38,7 @@ fn main(
         // Gradients that are not finite change nothing.
         if (at < p.count && wrong == 0.0) {
             let i = p.start + at;
-            let g = gradient[i] * factor;
+            let g = gradient[p.gradient_start + at] * factor;
             let m = momentum[i];
             value[i] = value[i] * p.shrink - p.lr * sign(p.beta1 * m + p.rest1 * g);
             momentum[i] = p.beta2 * m + p.rest2 * g;

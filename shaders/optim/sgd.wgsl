@@ -11,6 +11,7 @@ override SR_STE: bool = false;
 
 struct Params {
     start: u32, // in vec4s
+    gradient_start: u32,
     count: u32, // vec4s
     lr: f32,
     decay: f32,
@@ -41,7 +42,7 @@ fn main(
         if (at < p.count && wrong == 0.0) {
             let i = p.start + at;
             let old = value[i];
-            var g = gradient[i] * factor + p.l2 * old;
+            var g = gradient[p.gradient_start + at] * factor + p.l2 * old;
             if (SR_STE) { g += p.sr_ste * unseen(old); }
             let m = p.decay * momentum[i] + g;
             momentum[i] = m;

@@ -15,27 +15,25 @@ const PARTIALS: u64 = 1 << 14;
 /// vec4s for one of them, at least.
 const EACH: u64 = 16;
 
-/// A part of a flat gradient, in elements; both ends are multiples of 4.
+/// A part of a buffer of gradients, in elements; both ends are multiples of 4. The parameters that they belong to begin at `value` in
+/// their own, a multiple of 4 too.
 pub(crate) struct Range<'a> {
     pub plane: &'a Arc<GpuBuffer>,
     pub start: usize,
     pub end: usize,
+    pub value: usize,
 }
 
 impl Range<'_> {
-    /// The ranges of what kernels see of the buffer, each with the number of elements before: one, or several where a binding does
-    /// not hold all.
-    fn windows(&self, gpu: &Gpu) -> Vec<(usize, Window)> {
+    /// The ranges of what kernels see of the gradients, each with where its parameters begin: one, or several where a binding does not hold
+    /// all of the gradients, or of parameters `of` so many bytes.
+    fn windows(&self, gpu: &Gpu, of: u64) -> Vec<(usize, Window)> {
         let limit = gpu.caps().max_binding_bytes;
-        if self.plane.padded_bytes() <= limit {
-            return vec![(0, Window { plane: self.plane.clone(), start: self.start, end: self.end })];
+        if self.plane.padded_bytes().max(of) <= limit {
+            return vec![(self.value, Window { plane: self.plane.clone(), start: self.start, end: self.end })];
         }
-        // Windows begin at multiples of 64 elements.
         let most = (limit / 4 / 128 * 64) as usize;
-        let window = |at: usize| {
-            let (first, start, end) = (at - at % 64, at % 64, at % 64 + most.min(self.end - at));
-            (first, Window { plane: part(self.plane, first, end), start, end })
-        };
+        let window = |at: usize| (at - self.start + self.value, Window::of(self.plane, at, most.min(self.end - at)));
         (self.start..self.end).step_by(most).map(window).collect()
     }
 }
@@ -48,6 +46,12 @@ struct Window {
 }
 
 impl Window {
+    /// `count` elements of a buffer from `at` on. Windows begin at multiples of 64 elements.
+    fn of(plane: &Arc<GpuBuffer>, at: usize, count: usize) -> Self {
+        let (first, start) = (at - at % 64, at % 64);
+        Window { plane: plane.window(4 * first as u64, 4 * (start + count) as u64), start, end: start + count }
+    }
+
     fn fours(&self) -> [u32; 2] {
         [self.start as u32 / 4, ((self.end - self.start) / 4) as u32]
     }
@@ -59,11 +63,6 @@ impl Window {
     fn groups(&self) -> u64 {
         ((self.end - self.start) as u64 / 4).div_ceil(EACH * WORKGROUP)
     }
-}
-
-/// `count` elements of a buffer from `first` on.
-fn part(plane: &Arc<GpuBuffer>, first: usize, count: usize) -> Arc<GpuBuffer> {
-    plane.window(4 * first as u64, 4 * count as u64)
 }
 
 /// What an update reads about all gradients: the factor they are multiplied by, their norm, 1 if they are not finite (then the
@@ -84,7 +83,8 @@ pub(crate) fn stats_of(stats: &Tensor) -> Result<[f64; 4]> {
 /// Statistics of gradients that are `scale` times too large and whose norm is to be clipped to `max_norm`. Stays on the GPU.
 pub(crate) fn norm(device: &Device, ranges: &[Range<'_>], max_norm: f64, scale: f64) -> Result<Tensor> {
     let gpu = device.gpu_ref().ok_or_else(|| Error::argument(OP, "a GPU kernel asked for on a CPU device"))?;
-    let windows: Vec<Window> = ranges.iter().flat_map(|range| range.windows(gpu)).map(|(_, window)| window).collect();
+    let windows: Vec<Window> =
+        ranges.iter().flat_map(|range| range.windows(gpu, 0)).map(|(_, window)| window).collect();
     let shares: Vec<u64> = windows.iter().map(|window| window.groups().min(PARTIALS / WORKGROUP)).collect();
     let count: u64 = shares.iter().sum::<u64>() * WORKGROUP;
     let partials = Tensor::gpu_uninit(OP, Dims::new(OP, &[2 * count as usize])?, DType::F32, device)?;
@@ -160,18 +160,20 @@ pub(crate) fn update(
         Update::Sgd => ("optim/sgd", &scalars[..5]),
         Update::Lion => ("optim/lion", &scalars[..6]),
     };
-    let windows = gradient.windows(gpu);
-    let whole = gradient.plane.padded_bytes() <= gpu.caps().max_binding_bytes;
-    for (first, window) in &windows {
-        let [start, fours] = window.fours();
-        let mut params = vec![start, fours];
+    let whole = gradient.plane.padded_bytes().max(value.padded_bytes()) <= gpu.caps().max_binding_bytes;
+    for (at, window) in gradient.windows(gpu, value.padded_bytes()) {
+        let [from, fours] = window.fours();
+        let changed = |plane: &Arc<GpuBuffer>| match whole {
+            true => Window { plane: plane.clone(), start: at, end: at + 4 * fours as usize },
+            false => Window::of(plane, at, 4 * fours as usize),
+        };
+        let value = changed(value);
+        let mut params = vec![value.fours()[0], from, fours];
         params.extend(scalars.iter().map(|&s| (s as f32).to_bits()));
-        let changed = [value].into_iter().chain(states.iter().copied());
-        let changed: Vec<Arc<GpuBuffer>> =
-            changed.map(|plane| if whole { plane.clone() } else { part(plane, *first, window.end) }).collect();
+        let changed: Vec<Window> = [value].into_iter().chain(states.iter().copied().map(changed)).collect();
         let mut bind = vec![Bind::Read(Operand::new(&window.plane, window.bytes())), Bind::Read(stats.gpu_buffer(OP)?)];
         // Read and written.
-        bind.extend(changed.iter().map(|plane| Bind::Write(Operand::new(plane, 2 * window.bytes()))));
+        bind.extend(changed.iter().map(|part| Bind::Write(Operand::new(&part.plane, 2 * window.bytes()))));
         let (constants, groups) = super::spread(gpu, fours);
         let mut constants = constants.to_vec();
         if sr_ste {

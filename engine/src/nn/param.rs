@@ -238,7 +238,8 @@ impl Param {
         self.0.trainable.load(Ordering::Relaxed)
     }
 
-    fn has_columns(&self) -> bool {
+    /// Whether the first dimension [is that of the inputs](Self::set_columns).
+    pub fn has_columns(&self) -> bool {
         self.0.columns.load(Ordering::Relaxed)
     }
 

@@ -6,12 +6,15 @@ use super::rule::Rule;
 use crate::device::Kind;
 use crate::nn::Param;
 use crate::plane::Plane;
+use crate::storage::Storage;
 use crate::{DType, Device, Error, Gradients, Result, Tensor, profile};
 use crate::{cpu::optim as cpu, kernels::optim as kernels};
 
 const OP: &str = "Optimizer";
 /// Every parameter starts at a multiple of this many elements: whole vectors for kernels, a cache line for a CPU.
 const ALIGN: usize = 16;
+/// A gradient of so many elements is read where it is, in a launch of its own, which then costs less than to copy it beside the others.
+const ALONE: usize = 1 << 18;
 
 pub(super) struct Slot {
     pub name: String,
@@ -41,11 +44,13 @@ pub(super) struct Flat {
 /// The gradients of one step: index of the slot, and a dense gradient of the master's dtype.
 pub(super) type Found = Vec<(usize, Tensor)>;
 
-/// Neighbouring parameters that have a gradient and the same number of steps: one launch.
-struct Run {
+/// Neighbouring parameters that have a gradient and the same number of steps, or a large one: one launch.
+struct Run<'a> {
     start: usize,
     end: usize,
     steps: u64,
+    /// The gradient, where it is read where it is.
+    alone: Option<&'a Tensor>,
 }
 
 impl Flat {
@@ -133,31 +138,42 @@ impl Flat {
         Ok(found)
     }
 
-    /// Brings the gradients of a GPU into one buffer.
+    /// Brings the small gradients of a GPU into one buffer.
     pub fn gather(&mut self, found: &Found) -> Result<()> {
         let Some(plane) = &mut self.gradient else { return Ok(()) };
-        for (i, gradient) in found {
+        for (i, gradient) in found.iter().filter(|(_, gradient)| !is_alone(gradient)) {
             plane.write(self.slots[*i].offset, gradient)?;
         }
         Ok(())
     }
 
-    /// Parts of the gathered gradients that belong to this step, in the order of the buffer.
-    pub fn gathered(&self, found: &Found) -> Vec<kernels::Range<'_>> {
-        let range = |plane, run: &Run| kernels::Range { plane, start: run.start, end: run.end };
-        match self.gradient.as_ref().and_then(|plane| plane.gpu().ok()) {
-            Some(plane) => self.runs(found).iter().map(|run| range(plane, run)).collect(),
-            None => Vec::new(),
-        }
+    /// Parts of the gradients of a GPU that belong to this step, in the order of the parameters.
+    pub fn gathered<'a>(&'a self, found: &'a Found) -> Vec<kernels::Range<'a>> {
+        let Some(plane) = self.gradient.as_ref().and_then(|plane| plane.gpu().ok()) else { return Vec::new() };
+        let range = |run: &Run<'a>| match run.alone.map(|gradient| (gradient.storage(), gradient.layout().offset)) {
+            Some((Storage::Gpu(plane), from)) => {
+                kernels::Range { plane, start: from, end: from + run.end - run.start, value: run.start }
+            }
+            _ => kernels::Range { plane, start: run.start, end: run.end, value: run.start },
+        };
+        self.runs(found).iter().map(range).collect()
     }
 
-    fn runs(&self, found: &Found) -> Vec<Run> {
+    fn runs<'a>(&self, found: &'a Found) -> Vec<Run<'a>> {
         let mut runs: Vec<Run> = Vec::new();
-        for (i, _) in found {
+        for (i, gradient) in found {
             let slot = &self.slots[*i];
+            let steps = slot.steps;
+            if is_alone(gradient) {
+                let (start, end) = (slot.offset, slot.offset + gradient.elements());
+                runs.push(Run { start, end, steps, alone: Some(gradient) });
+                continue;
+            }
             match runs.last_mut() {
-                Some(run) if run.end == slot.offset && run.steps == slot.steps => run.end = slot.end(),
-                _ => runs.push(Run { start: slot.offset, end: slot.end(), steps: slot.steps }),
+                Some(run) if run.end == slot.offset && run.steps == steps && run.alone.is_none() => {
+                    run.end = slot.end()
+                }
+                _ => runs.push(Run { start: slot.offset, end: slot.end(), steps, alone: None }),
             }
         }
         runs
@@ -260,6 +276,12 @@ impl Flat {
             Ok(())
         })
     }
+}
+
+/// Whether a GPU reads a dense gradient where it is: whole vectors of a large one.
+fn is_alone(gradient: &Tensor) -> bool {
+    let whole = gradient.elements().is_multiple_of(4) && gradient.layout().offset.is_multiple_of(4);
+    whole && gradient.elements() >= ALONE && matches!(gradient.storage(), Storage::Gpu(_))
 }
 
 impl Slot {

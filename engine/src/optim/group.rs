@@ -36,7 +36,7 @@ impl Group {
     /// With `decay * w` added to the (clipped) gradient of each weight `w` that is not among the two largest by size of its four neighbours along
     /// the last axis: parameters that are seen through 2:4 masks and get straight-through gradients keep their masks then (SR-STE: Zhou et
     /// al., Learning N:M Fine-grained Structured Sparse Neural Networks From Scratch, 2021, arXiv 2102.04010, equation 9). The last axis of
-    /// each parameter must be a multiple of four long. [`super::Rule::Lion`] cannot: it looks at signs alone.
+    /// each parameter must be that of the inputs, and a multiple of four long. [`super::Rule::Lion`] cannot: it looks at signs alone.
     #[must_use]
     pub fn with_sr_ste(self, decay: f64) -> Self {
         Group { sr_ste: decay, ..self }

@@ -88,10 +88,11 @@ impl Optimizer {
                 return Err(Error::argument(OP, "Lion has no SR-STE decay: it looks at signs alone"));
             }
             for (name, param) in &group.params {
-                if sr_ste > 0.0 && param.shape().last().is_none_or(|last| !last.is_multiple_of(4)) {
+                let fours = param.shape().last().is_some_and(|last| last.is_multiple_of(4));
+                if sr_ste > 0.0 && (!fours || param.has_columns()) {
                     let shape = param.shape();
                     let message = format!(
-                        "parameter `{name}` of shape {shape:?} has an SR-STE decay, but no fours along its last axis"
+                        "parameter `{name}` of shape {shape:?} has an SR-STE decay, but no fours of inputs along its last axis"
                     );
                     return Err(Error::argument(OP, message));
                 }

@@ -89,7 +89,10 @@ fn causal_models_become_sparse_by_every_method() {
     fs::write(&short, "7 8 9").unwrap();
     fail(&["sparsify", &dense, "--method", "wanda", "--text", &short, "-o", &path(&folder, "x")], &["too few"]);
     let t5 = format!("{}/fixtures/models/t5", env!("CARGO_MANIFEST_DIR"));
-    fail(&["sparsify", &t5, "--method", "wanda", "--text", &text, "-o", &path(&folder, "x")], &["writes one text for another"]);
+    fail(
+        &["sparsify", &t5, "--method", "wanda", "--text", &text, "-o", &path(&folder, "x")],
+        &["writes one text for another"],
+    );
 }
 
 #[test]

@@ -275,6 +275,53 @@ fn long_parameters_are_updated_whole() {
     });
 }
 
+/// Gradients of which a GPU makes no copy, among small ones, and one that begins within another tensor.
+#[test]
+fn large_gradients_are_read_where_they_are() {
+    let large = (1 << 18) + 4;
+    let sizes = [7, large, 33, large + 1, 1 << 18];
+    each_device(|device| {
+        for rule in [rules()[0], rules()[4], rules()[5]] {
+            let mut random = Random::new(6);
+            let mut draw = |n: usize| -> Vec<f64> { (0..n).map(|_| f64::from(random.normal() as f32)).collect() };
+            let mut want: Vec<Vec<f64>> = sizes.iter().map(|&n| draw(n)).collect();
+            let params: Vec<Param> =
+                want.iter().map(|v| Param::new(&tensor(v, &[v.len()], DType::F32, device)).unwrap()).collect();
+            let mut optimizer =
+                Optimizer::new(rule, 0.05, vec![Group::new(named(&params)).with_weight_decay(0.1)]).unwrap();
+            optimizer = optimizer.with_max_norm(3.0).unwrap();
+            let mut states = vec![Reference::default(); sizes.len()];
+            for _ in 0..2 {
+                let all: Vec<f64> = draw(sizes.iter().sum::<usize>() + 4);
+                // The last gradient begins 4 elements into a tensor.
+                let (small, long) = all.split_at(all.len() - sizes[4] - 4);
+                let mut rest = small;
+                let mut grads: Vec<Vec<f64>> = Vec::new();
+                for &n in &sizes[..4] {
+                    let (own, more) = rest.split_at(n);
+                    grads.push(own.to_vec());
+                    rest = more;
+                }
+                grads.push(long[4..].to_vec());
+                let tensors: Vec<Tensor> = params.iter().map(Param::tensor).collect();
+                let mut of: Vec<Tensor> =
+                    grads[..4].iter().map(|g| tensor(g, &[g.len()], DType::F32, device)).collect();
+                of.push(tensor(long, &[long.len()], DType::F32, device).narrow(0, 4, sizes[4]).unwrap());
+                let gradients = backward(&tensors.iter().zip(of).collect::<Vec<_>>(), &[], false).unwrap();
+                optimizer.step(&gradients).unwrap();
+                let norm = grads.iter().flatten().map(|g| g * g).sum::<f64>().sqrt();
+                for ((state, want), g) in states.iter_mut().zip(&mut want).zip(&grads) {
+                    let g: Vec<f64> = g.iter().map(|g| g * 3.0 / (norm + 1e-6)).collect();
+                    state.step(rule, 0.05, 0.1, want, &g);
+                }
+            }
+            for (param, want) in params.iter().zip(&want) {
+                assert_close(&format!("{rule:?} on {device}"), &values(param), want, 3e-6, 3e-6);
+            }
+        }
+    });
+}
+
 #[test]
 fn tensors_in_hand_never_change() {
     each_device(|device| {
