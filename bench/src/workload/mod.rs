@@ -41,7 +41,7 @@ pub struct Work {
 type Prepare = fn(&str, &mut Params, &Device) -> Result<Work>;
 
 /// Names of all workloads, and what makes them ready.
-const ALL: [(&str, Prepare); 38] = [
+const ALL: [(&str, Prepare); 39] = [
     ("matmul", matmul::matmul),
     ("softmax", rows::softmax),
     ("layer_norm", rows::layer_norm),
@@ -62,6 +62,7 @@ const ALL: [(&str, Prepare); 38] = [
     ("topk_attention_bwd", sparse::topk_attention),
     ("sparse24", sparse24::sparse24),
     ("sparse24_bwd", sparse24::sparse24),
+    ("sparse_rows", sparse24::sparse_rows),
     ("varlen", sparse::varlen),
     ("varlen_bwd", sparse::varlen),
     ("decode", linear::decode),

@@ -1,36 +1,52 @@
-//! Products with packed 2:4 matrices.
+//! Products with packed 2:4 matrices, and with rows of few weights.
 
-use wgrad::{DType, Device, Sparse24, Sparse24Form, Tensor, force_sparse24};
+use std::cell::Cell;
+use std::rc::Rc;
+
+use wgrad::{DType, Device, Sparse24, Sparse24Form, SparseRows, Tensor, force_sparse24};
 
 use super::{Work, compare, dtype, normal, with_gradients};
 use crate::params::Params;
 use crate::{Result, check};
 
 /// A matrix `[m, k]`, of which two of every four weights are kept, times `n` vectors. `form=auto` as the library chooses,
-/// `packed` or `expanded`, or `dense`: the product with the dense matrix. `_bwd` has the gradients of the vectors and of the
-/// weights too.
+/// `packed` or `expanded`, or `dense`: the product with the dense matrix. `rotate=R` takes R matrices in turn, so that no cache holds the one
+/// that comes next. `_bwd` has the gradients of the vectors and of the weights too; `transpose=1` gives it packed transposes.
 pub fn sparse24(name: &str, params: &mut Params, device: &Device) -> Result<Work> {
     let (m, n, k) = (params.size("m", 4096)?, params.size("n", 1)?, params.size("k", 4096)?);
     let dtype = dtype(params)?;
     let form = params.choice("form", &["auto", "packed", "expanded", "dense"])?;
     let backward = name.ends_with("_bwd");
+    let (rotate, transpose) = (params.size("rotate", 1)?, params.flag("transpose", false)?);
     let x = normal(&[n, k], dtype, device)?;
     let dy = normal(&[n, m], dtype, device)?;
-    let packed = Sparse24::magnitude(&normal(&[m, k], dtype, device)?)?;
-    let weight = packed.to_dense()?;
-    let (name, bytes) = (name.to_string(), if form == "dense" { m * k * dtype.size() } else { packed.bytes() });
+    let matrix = |_| -> wgrad::Result<Sparse24> {
+        let weight = normal(&[m, k], dtype, device)?;
+        match transpose {
+            true => Sparse24::from_mask(&weight, &weight.abs()?.transposable_mask()?)?.with_transpose(),
+            false => Sparse24::magnitude(&weight),
+        }
+    };
+    let packed: Vec<Sparse24> = (0..rotate).map(matrix).collect::<wgrad::Result<_>>()?;
+    let dense = if form == "dense" { &packed[..] } else { &[] };
+    let dense: Vec<Tensor> = dense.iter().map(Sparse24::to_dense).collect::<wgrad::Result<_>>()?;
+    let (name, bytes) = (name.to_string(), if form == "dense" { m * k * dtype.size() } else { packed[0].bytes() });
     // Weights that are kept, and how often they are used.
     let products = if form == "dense" { m * k } else { m * k / 2 } as f64 * if backward { 3.0 } else { 1.0 };
-    let given = (x.clone(), dy.clone(), weight.clone());
+    // The number of the matrix that was multiplied by last.
+    let last = Rc::new(Cell::new(0));
+    let given = (x.clone(), dy.clone(), packed.clone(), last.clone());
     let run = move || -> wgrad::Result<Vec<Tensor>> {
-        let (x, dy, weight) = &given;
+        let (x, dy, packed, last) = &given;
+        last.set((last.get() + 1) % rotate);
+        let at = last.get();
         let x = if backward { x.requires_grad() } else { x.clone() };
         let (y, leaf) = if form == "dense" {
-            let weight = if backward { weight.requires_grad() } else { weight.clone() };
+            let weight = if backward { dense[at].requires_grad() } else { dense[at].clone() };
             (x.linear(&weight, None)?, weight)
         } else {
-            let values = if backward { packed.values().requires_grad() } else { packed.values().clone() };
-            (x.linear_sparse24(&packed.with_values(&values)?, None)?, values)
+            let values = if backward { packed[at].values().requires_grad() } else { packed[at].values().clone() };
+            (x.linear_sparse24(&packed[at].with_values(&values)?, None)?, values)
         };
         if backward { with_gradients(&y, dy, &[&x, &leaf]) } else { Ok(vec![y]) }
     };
@@ -47,6 +63,7 @@ pub fn sparse24(name: &str, params: &mut Params, device: &Device) -> Result<Work
         step: Box::new(move || Ok(step()?)),
         check: Box::new(move |step| {
             let mut got = step()?;
+            let weight = packed[last.get()].to_dense()?;
             let [x, dy, weight] = [&x, &dy, &weight].map(check::to_reference);
             let (x, weight) = (x?.requires_grad(), weight?.requires_grad());
             let y = x.linear(&weight, None)?;
@@ -61,6 +78,37 @@ pub fn sparse24(name: &str, params: &mut Params, device: &Device) -> Result<Work
                 }
             }
             compare(&name, &got, &want, 10.0 * check::tolerance(dtype))
+        }),
+    })
+}
+
+/// A matrix `[m, k]` that keeps a share of its weights at random places, listed by rows, times `n` vectors; `form=dense` is the product with the
+/// dense matrix.
+pub fn sparse_rows(name: &str, params: &mut Params, device: &Device) -> Result<Work> {
+    let (m, n, k) = (params.size("m", 4096)?, params.size("n", 1)?, params.size("k", 4096)?);
+    let (density, dtype) = (params.fraction("density", 0.2)?, dtype(params)?);
+    let form = params.choice("form", &["sparse", "dense"])?;
+    let x = normal(&[n, k], dtype, device)?;
+    let kept = Tensor::uniform(0.0, 1.0, &[m, k], DType::F32, device)?;
+    let kept = kept.lt(&Tensor::scalar(density, DType::F32, device)?)?;
+    let zero = Tensor::scalar(0.0, dtype, device)?;
+    let weight = Tensor::where_cond(&kept, &normal(&[m, k], dtype, device)?, &zero)?;
+    let sparse = SparseRows::from_dense(&weight)?;
+    let (name, products) = (name.to_string(), if form == "dense" { m * k } else { sparse.values().elements() });
+    let bytes = if form == "dense" { m * k * dtype.size() } else { sparse.bytes() };
+    let given = (x.clone(), weight.clone());
+    Ok(Work {
+        flops: Some(2.0 * (n * products) as f64),
+        bytes: Some((bytes + (m + k) * n * dtype.size()) as f64),
+        f32: dtype == DType::F32,
+        wait: true,
+        step: Box::new(move || {
+            let (x, weight) = &given;
+            Ok(vec![if form == "dense" { x.linear(weight, None)? } else { x.linear_sparse_rows(&sparse, None)? }])
+        }),
+        check: Box::new(move |step| {
+            let want = check::to_reference(&x)?.linear(&check::to_reference(&weight)?, None)?;
+            compare(&name, &step()?, &[want], 10.0 * check::tolerance(dtype))
         }),
     })
 }

@@ -156,6 +156,10 @@ pub(crate) fn linear(x: &Tensor, packed: &Sparse24, bias: Option<&Tensor>) -> Re
     Ok(record(op, y, &inputs, move |dy, needs| {
         let dy = fold(op, dy)?;
         let dx = || {
+            let few = is_packed(dy.device(), dy.shape()[0], 0);
+            if let Some(transposed) = if few { weight.transposed()? } else { None } {
+                return reshape_to(&forward(op, &dy, &transposed, Finish::default())?, old);
+            }
             let dense = expand(op, weight.values(), weight.meta(), weight.cols())?;
             reshape_to(&Product::new(op, &dy, &dense).value()?, old)
         };

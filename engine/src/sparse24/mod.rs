@@ -3,7 +3,9 @@
 mod file;
 mod pack;
 mod torch;
+mod transpose;
 
+use self::transpose::Turned;
 use crate::layout::Dims;
 use crate::ops::sparse24 as ops;
 use crate::{DType, Device, Error, Result, Tensor};
@@ -44,6 +46,7 @@ pub struct Sparse24 {
     values: Tensor,
     /// `[rows, blocks]`, dense.
     meta: Tensor,
+    turned: Option<Turned>,
 }
 
 impl Sparse24 {
@@ -55,7 +58,8 @@ impl Sparse24 {
         let op = "Sparse24::from_parts";
         let meta = meta.detach();
         let shape = shape_of_values(op, &meta, columns)?;
-        let packed = Sparse24 { columns, values: checked_values(op, values, &meta, shape)?, meta: meta.contiguous()? };
+        let (values, meta) = (checked_values(op, values, &meta, shape)?, meta.contiguous()?);
+        let packed = Sparse24 { columns, values, meta, turned: None };
         packed.check(op)?;
         Ok(packed)
     }
@@ -102,7 +106,7 @@ impl Sparse24 {
     pub fn with_values(&self, values: &Tensor) -> Result<Self> {
         let op = "Sparse24::with_values";
         let values = checked_values(op, values, &self.meta, self.values.dims())?;
-        Ok(Sparse24 { columns: self.columns, values, meta: self.meta.clone() })
+        Ok(Sparse24 { values, ..self.clone() })
     }
 
     /// The dense matrix `[rows, columns]`. Its gradient flows to the values.
@@ -127,7 +131,8 @@ impl Sparse24 {
     /// As [`Tensor::to_device`].
     pub fn to_device(&self, device: &Device) -> Result<Self> {
         let (values, meta) = (self.values.to_device(device)?, self.meta.to_device(device)?);
-        Ok(Sparse24 { columns: self.columns, values, meta })
+        let turned = self.turned.as_ref().map(|turned| turned.to_device(device)).transpose()?;
+        Ok(Sparse24 { columns: self.columns, values, meta, turned })
     }
 
     /// Checks that each group's positions are two different columns in ascending order. Waits for the device.

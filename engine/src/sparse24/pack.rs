@@ -57,11 +57,31 @@ impl Sparse24 {
     pub fn magnitude(weight: &Tensor) -> Result<Self> {
         let op = "Sparse24::magnitude";
         weight.expect_float(op)?;
-        if weight.rank() != 2 {
-            return Err(Error::shape(op, format!("a weight of shape {:?}, expected [rows, columns]", weight.shape())));
-        }
-        pack(op, weight, &weight.detach().abs()?.n_of_m_mask(2, 4)?)
+        by_scores(op, weight, &weight.detach().abs()?)
     }
+
+    /// Packs the two weights of the largest score of each four, of equal ones that of the smaller column. Scores are of the matrix's shape:
+    /// Wanda's, or those that were learned.
+    ///
+    /// # Errors
+    /// If they are not two matrices of floats of one shape and device.
+    pub fn from_scores(weight: &Tensor, scores: &Tensor) -> Result<Self> {
+        let op = "Sparse24::from_scores";
+        weight.expect_float(op)?;
+        scores.expect_float(op)?;
+        by_scores(op, weight, &scores.detach())
+    }
+}
+
+fn by_scores(op: &'static str, weight: &Tensor, scores: &Tensor) -> Result<Sparse24> {
+    if weight.rank() != 2 {
+        return Err(Error::shape(op, format!("a weight of shape {:?}, expected [rows, columns]", weight.shape())));
+    }
+    if scores.shape() != weight.shape() {
+        let message = format!("scores of shape {:?} for a weight of {:?}", scores.shape(), weight.shape());
+        return Err(Error::shape(op, message));
+    }
+    pack(op, weight, &scores.n_of_m_mask(2, 4)?)
 }
 
 fn pack(op: &'static str, weight: &Tensor, mask: &Tensor) -> Result<Sparse24> {
@@ -83,11 +103,11 @@ fn pack(op: &'static str, weight: &Tensor, mask: &Tensor) -> Result<Sparse24> {
     // What fills up groups is 0, whatever the weight is there.
     let kept = where_cond(op, mask, weight, &Tensor::scalar(0.0, weight.dtype(), weight.device())?)?;
     let values = ops::gather(op, &kept, &meta)?;
-    Ok(Sparse24 { columns, values, meta })
+    Ok(Sparse24 { columns, values, meta, turned: None })
 }
 
 /// The words of positions of a mask.
-fn words(op: &'static str, mask: &[bool], rows: usize, columns: usize) -> Result<Vec<u32>> {
+pub(super) fn words(op: &'static str, mask: &[bool], rows: usize, columns: usize) -> Result<Vec<u32>> {
     let blocks = columns.div_ceil(BLOCK);
     let word = |place: usize| {
         let (row, first) = (place / blocks, place % blocks * BLOCK);

@@ -8,8 +8,9 @@ impl Tensor {
     /// `[rows]` gives `[.., rows]`. Gradients flow to the input, to the values of `W`, and to the bias; those of the values are
     /// what the gradient of the dense matrix has at their positions.
     ///
-    /// Few rows of input are multiplied by the packed matrix itself, which is less to read. With more of them, and in the backward
-    /// to the input, the matrix is expanded for the length of one product.
+    /// Few rows of input are multiplied by the packed matrix itself, which is less to read. With more of them the matrix is expanded for the
+    /// length of one product; so it is in the backward to the input, unless the matrix [has its transpose](Sparse24::with_transpose) beside
+    /// it.
     ///
     /// # Errors
     /// If the shapes do not fit, the dtypes differ or are no floats, or the devices differ.

@@ -213,6 +213,54 @@ fn what_follows_a_product() {
     }
 }
 
+/// With the transpose beside it, few rows take the gradient of the input from a packed matrix too.
+#[test]
+fn gradients_by_the_transpose() {
+    let operands = [Input::normal(&[3, 40], 1), Input::normal(&[36, 40], 2)];
+    let packed = |weight: &Tensor| {
+        let kept = weight.detach().abs()?.transposable_mask()?;
+        Sparse24::from_mask(weight, &kept)?.with_transpose()
+    };
+    let f = |x: &[Tensor]| x[0].linear_sparse24(&packed(&x[1])?, None);
+    let plain = |x: &[Tensor]| {
+        let kept = x[1].detach().abs()?.transposable_mask()?.cast(x[1].dtype())?;
+        x[0].linear(&x[1].mul(&kept)?, None)
+    };
+    for form in FORMS {
+        force_sparse24(form, || gradcheck("linear_sparse24", &operands, f));
+    }
+    each_device(|device| {
+        for dtype in [DType::F32, DType::BF16] {
+            let gradients = |f: &dyn Fn(&[Tensor]) -> wgrad::Result<Tensor>| {
+                let x: Vec<Tensor> = operands.iter().map(|i| i.stored(device, dtype).unwrap()).collect();
+                let gradients = f(&x).unwrap().square().unwrap().sum_all().unwrap().backward().unwrap();
+                x.iter().flat_map(|x| gradients.get(x).unwrap().to_f64_vec().unwrap()).collect::<Vec<f64>>()
+            };
+            let tolerance = if dtype == DType::F32 { 1e-4 } else { 0.2 };
+            let want = gradients(&plain);
+            for form in FORMS {
+                let got = force_sparse24(form, || gradients(&f));
+                assert_close(&format!("{form:?} {dtype} on {device}"), &got, &want, tolerance, tolerance / 4.0);
+            }
+        }
+    });
+    let cpu = Device::cpu();
+    let weight = operands[1].stored(&cpu, DType::F32).unwrap().detach();
+    // By magnitude alone some column keeps more or fewer.
+    expect_error(Sparse24::magnitude(&weight).unwrap().with_transpose(), &["with_transpose", "column", "2 of 4"]);
+    let narrow = Sparse24::magnitude(&weight.narrow(1, 0, 38).unwrap()).unwrap();
+    expect_error(narrow.with_transpose(), &["with_transpose", "[36, 38]", "four"]);
+    let by_scores = Sparse24::from_scores(&weight, &weight.abs().unwrap()).unwrap();
+    assert_eq!(
+        by_scores.meta().to_vec::<u32>().unwrap(),
+        Sparse24::magnitude(&weight).unwrap().meta().to_vec::<u32>().unwrap()
+    );
+    expect_error(
+        Sparse24::from_scores(&weight, &weight.narrow(0, 0, 4).unwrap()),
+        &["from_scores", "[4, 40]", "[36, 40]"],
+    );
+}
+
 /// The weight as a leaf of its own trains at the kept positions alone.
 #[test]
 fn values_train() {
