@@ -2,7 +2,7 @@
 //! residual stream as it is. Its norm can be exchanged as Pre-RMSNorm and Pre-CRMSNorm Transformers do it (Jiang et al., 2023, arXiv:2305.14858).
 
 use wgrad::nn::{Build, Embedding, LayerNorm, Linear, Module, Param, Visitor, join_heads, split_heads};
-use wgrad::{AttentionOptions, DType, Device, NormKind, NormOptions, Tensor, no_grad};
+use wgrad::{Activation, AttentionOptions, DType, Device, Epilogue, NormKind, NormOptions, Tensor, no_grad};
 
 use crate::{Result, check};
 
@@ -87,13 +87,14 @@ fn centred(x: &Tensor, dim: isize) -> wgrad::Result<Tensor> {
     x.sub(&x.mean(&[dim], true)?)
 }
 
-/// A layer that writes to the stream; `centres`: vectors without a mean.
-fn write(layer: &Linear, x: &Tensor, centres: bool) -> wgrad::Result<Tensor> {
+/// The stream with what a layer adds to it; `centres`: vectors without a mean.
+fn write(layer: &Linear, x: &Tensor, stream: &Tensor, centres: bool) -> wgrad::Result<Tensor> {
+    let then = Epilogue { residual: Some(stream.clone()), ..Epilogue::default() };
     if !centres {
-        return layer.forward(x);
+        return layer.forward_then(x, &then);
     }
     let bias = layer.bias.as_ref().map(|bias| centred(&bias.tensor(), 0)).transpose()?;
-    x.linear(&centred(&layer.weight.tensor(), 0)?, bias.as_ref())
+    x.linear_then(&centred(&layer.weight.tensor(), 0)?, bias.as_ref(), &then)
 }
 
 struct Block {
@@ -131,9 +132,10 @@ impl Block {
         let heads = |layer: &Linear| split_heads(&layer.forward(&normed)?, self.heads);
         let (query, key, value) = (heads(&self.query)?, heads(&self.key)?, heads(&self.value)?);
         let attended = join_heads(&query.attention(&key, &value, &AttentionOptions::default())?)?;
-        let x = x.add(&write(&self.output, &attended, centres)?)?;
-        let inner = self.up.forward(&self.feed_forward_norm.forward(&x)?)?.gelu()?;
-        x.add(&write(&self.down, &inner, centres)?)
+        let x = write(&self.output, &attended, x, centres)?;
+        let gelu = Epilogue { activation: Some(Activation::Gelu), ..Epilogue::default() };
+        let inner = self.up.forward_then(&self.feed_forward_norm.forward(&x)?, &gelu)?;
+        write(&self.down, &inner, &x, centres)
     }
 }
 

@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use wgrad::nn::Build;
-use wgrad::optim::{Adam, Group, Optimizer, Rule};
+use wgrad::nn::{Build, Precision};
+use wgrad::optim::{Adam, Group, LossScaler, Optimizer, Rule};
 use wgrad::{CrossEntropy, DType, Device, Tensor, no_grad};
 
 use super::Work;
@@ -19,18 +19,27 @@ const MAX_CHECKED: f64 = 5e10;
 struct Training {
     model: Model,
     optimizer: Optimizer,
+    scaler: Option<LossScaler>,
 }
 
 impl Training {
-    fn new(model: Model) -> wgrad::Result<Self> {
+    fn new(model: Model, precision: Precision) -> wgrad::Result<Self> {
         let optimizer = Optimizer::new(Rule::AdamW(Adam::default()), 1e-4, Group::of(&model))?;
-        Ok(Training { model, optimizer })
+        Ok(Training { model, optimizer, scaler: precision.scaler() })
     }
 
     /// One step on `ids` and `targets` `[batch, length]`; reads the loss, as a training loop does.
     fn step(&mut self, ids: &Tensor, targets: &Tensor) -> wgrad::Result<f64> {
-        let loss = self.model.forward(ids)?.cross_entropy(targets, &CrossEntropy::default())?;
-        self.optimizer.step(&loss.backward()?)?;
+        let logits = self.model.forward(ids)?;
+        let logits = if logits.dtype().is_half() { logits.cast(DType::F32)? } else { logits };
+        let loss = logits.cross_entropy(targets, &CrossEntropy::default())?;
+        match &mut self.scaler {
+            Some(scaler) => {
+                let gradients = scaler.backward(&loss)?;
+                self.optimizer.step_scaled(&gradients, scaler)?
+            }
+            None => self.optimizer.step(&loss.backward()?)?,
+        };
         loss.item()
     }
 }
@@ -65,19 +74,25 @@ fn checked_rows(batch: usize, flops: f64) -> usize {
     ((batch as f64 * MAX_CHECKED / flops) as usize).clamp(1, batch)
 }
 
-/// A step: forward, backward, optimizer.
+/// A step: forward, backward, optimizer; in halves with f32 master weights, of f16 with a scaled loss.
 pub fn mlm_step(name: &str, params: &mut Params, device: &Device) -> Result<Work> {
     let (batch, sizes) = sizes(params)?;
     // Backward does twice as much as forward.
     let flops = 3.0 * sizes.operations(batch);
-    let training = Rc::new(RefCell::new(Training::new(Model::new(sizes, &Build::new(device))?)?));
+    let precision = match params.choice("dtype", &["f32", "f16", "bf16"])? {
+        "f16" => Precision::F16,
+        "bf16" => Precision::Bf16,
+        _ => Precision::F32,
+    };
+    let build = Build::new(device).with_dtype(precision.dtype());
+    let training = Rc::new(RefCell::new(Training::new(Model::new(sizes, &build)?, precision)?));
     let (ids, targets) = (tokens(batch, sizes, device)?, tokens(batch, sizes, device)?);
     let name = name.to_string();
     let (trained, x, y) = (training.clone(), ids.clone(), targets.clone());
     Ok(Work {
         flops: Some(flops),
         bytes: None,
-        f32: true,
+        f32: precision == Precision::F32,
         wait: true,
         step: Box::new(move || {
             let loss = trained.borrow_mut().step(&x, &y)?;
@@ -90,12 +105,13 @@ pub fn mlm_step(name: &str, params: &mut Params, device: &Device) -> Result<Work
             let rows = checked_rows(batch, flops);
             let (ids, targets) = (ids.narrow(0, 0, rows)?, targets.narrow(0, 0, rows)?);
             let mut training = training.borrow_mut();
-            let mut reference = Training::new(training.model.reference()?)?;
+            let mut reference = Training::new(training.model.reference()?, Precision::F32)?;
             let (wide_ids, wide_targets) = (check::to_reference(&ids)?, check::to_reference(&targets)?);
             // The second loss shows the first gradients and the optimizer's step.
             for step in ["first", "second"] {
                 let (got, want) = (training.step(&ids, &targets)?, reference.step(&wide_ids, &wide_targets)?);
-                check::close(&format!("{name}, {step} loss"), &[got], &[want], 1e-4)?;
+                let tolerance = if precision == Precision::F32 { 1e-4 } else { check::tolerance(precision.dtype()) };
+                check::close(&format!("{name}, {step} loss"), &[got], &[want], tolerance)?;
             }
             Ok(())
         }),

@@ -11,20 +11,23 @@ use crate::{Result, check};
 
 /// A matrix `[m, k]`, of which two of every four weights are kept, times `n` vectors. `form=auto` as the library chooses,
 /// `packed` or `expanded`, or `dense`: the product with the dense matrix. `rotate=R` takes R matrices in turn, so that no cache holds the one
-/// that comes next. `_bwd` has the gradients of the vectors and of the weights too; `transpose=1` gives it packed transposes.
+/// that comes next. `_bwd` has the gradients of the vectors too, and, unless `weights=frozen`, of the weights; `weights=transposed` are frozen
+/// ones with their packed transposes beside them.
 pub fn sparse24(name: &str, params: &mut Params, device: &Device) -> Result<Work> {
     let (m, n, k) = (params.size("m", 4096)?, params.size("n", 1)?, params.size("k", 4096)?);
     let dtype = dtype(params)?;
     let form = params.choice("form", &["auto", "packed", "expanded", "dense"])?;
     let backward = name.ends_with("_bwd");
-    let (rotate, transpose) = (params.size("rotate", 1)?, params.flag("transpose", false)?);
+    let (rotate, weights) =
+        (params.size("rotate", 1)?, params.choice("weights", &["trained", "frozen", "transposed"])?);
+    let trained = backward && weights == "trained";
     let x = normal(&[n, k], dtype, device)?;
     let dy = normal(&[n, m], dtype, device)?;
     let matrix = |_| -> wgrad::Result<Sparse24> {
         let weight = normal(&[m, k], dtype, device)?;
-        match transpose {
-            true => Sparse24::from_mask(&weight, &weight.abs()?.transposable_mask()?)?.with_transpose(),
-            false => Sparse24::magnitude(&weight),
+        match weights {
+            "transposed" => Sparse24::from_mask(&weight, &weight.abs()?.transposable_mask()?)?.with_transpose(),
+            _ => Sparse24::magnitude(&weight),
         }
     };
     let packed: Vec<Sparse24> = (0..rotate).map(matrix).collect::<wgrad::Result<_>>()?;
@@ -32,7 +35,8 @@ pub fn sparse24(name: &str, params: &mut Params, device: &Device) -> Result<Work
     let dense: Vec<Tensor> = dense.iter().map(Sparse24::to_dense).collect::<wgrad::Result<_>>()?;
     let (name, bytes) = (name.to_string(), if form == "dense" { m * k * dtype.size() } else { packed[0].bytes() });
     // Weights that are kept, and how often they are used.
-    let products = if form == "dense" { m * k } else { m * k / 2 } as f64 * if backward { 3.0 } else { 1.0 };
+    let products =
+        if form == "dense" { m * k } else { m * k / 2 } as f64 * f64::from(u8::from(trained) + u8::from(backward) + 1);
     // The number of the matrix that was multiplied by last.
     let last = Rc::new(Cell::new(0));
     let given = (x.clone(), dy.clone(), packed.clone(), last.clone());
@@ -42,13 +46,19 @@ pub fn sparse24(name: &str, params: &mut Params, device: &Device) -> Result<Work
         let at = last.get();
         let x = if backward { x.requires_grad() } else { x.clone() };
         let (y, leaf) = if form == "dense" {
-            let weight = if backward { dense[at].requires_grad() } else { dense[at].clone() };
+            let weight = if trained { dense[at].requires_grad() } else { dense[at].clone() };
             (x.linear(&weight, None)?, weight)
+        } else if !trained {
+            (x.linear_sparse24(&packed[at], None)?, packed[at].values().clone())
         } else {
-            let values = if backward { packed[at].values().requires_grad() } else { packed[at].values().clone() };
+            let values = packed[at].values().requires_grad();
             (x.linear_sparse24(&packed[at].with_values(&values)?, None)?, values)
         };
-        if backward { with_gradients(&y, dy, &[&x, &leaf]) } else { Ok(vec![y]) }
+        match (backward, trained) {
+            (true, true) => with_gradients(&y, dy, &[&x, &leaf]),
+            (true, false) => with_gradients(&y, dy, &[&x]),
+            _ => Ok(vec![y]),
+        }
     };
     let step = move || match form {
         "packed" => force_sparse24(Sparse24Form::Packed, &run),
@@ -57,7 +67,9 @@ pub fn sparse24(name: &str, params: &mut Params, device: &Device) -> Result<Work
     };
     Ok(Work {
         flops: Some(2.0 * n as f64 * products),
-        bytes: Some(if backward { 3 * bytes } else { bytes } as f64 + ((m + k) * n * dtype.size()) as f64),
+        bytes: Some(
+            bytes as f64 * f64::from(u8::from(trained) + u8::from(backward) + 1) + ((m + k) * n * dtype.size()) as f64,
+        ),
         f32: dtype == DType::F32,
         wait: true,
         step: Box::new(move || Ok(step()?)),
@@ -69,8 +81,8 @@ pub fn sparse24(name: &str, params: &mut Params, device: &Device) -> Result<Work
             let y = x.linear(&weight, None)?;
             let mut want = vec![y.detach()];
             if backward {
-                want = with_gradients(&y, &dy?, &[&x, &weight])?;
-                if form != "dense" {
+                want = with_gradients(&y, &dy?, if trained { &[&x, &weight][..] } else { &[&x] })?;
+                if form != "dense" && trained {
                     // What is kept of the gradient of the dense matrix.
                     let kept = weight.detach().ne(&Tensor::scalar(0.0, weight.dtype(), weight.device())?)?;
                     want[2] = Sparse24::from_mask(&want[2], &kept)?.values().clone();

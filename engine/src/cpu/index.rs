@@ -176,6 +176,9 @@ pub(crate) fn sum_groups(
     }
 }
 
+/// Columns that [`sum_typed`] adds up side by side.
+const PIECE: usize = 64;
+
 fn sum_typed<T: Number>(
     op: &'static str,
     base: Option<&Tensor>,
@@ -197,9 +200,14 @@ fn sum_typed<T: Number>(
         if members.is_empty() || skip == Some(row) {
             return;
         }
-        for (column, out) in out.iter_mut().enumerate() {
-            let value = |&i: &u32| from[(o * order.len() + i as usize) * inner + column].to_f64();
-            *out = T::from_f64(out.to_f64() + members.iter().map(value).sum::<f64>());
+        // Columns by the piece, so that rows are read along their length.
+        for (piece, out) in out.chunks_mut(PIECE).enumerate() {
+            let mut sums = [0.0; PIECE];
+            for &i in members {
+                let row = &from[(o * order.len() + i as usize) * inner + piece * PIECE..][..out.len()];
+                sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value.to_f64());
+            }
+            out.iter_mut().zip(sums).for_each(|(out, sum)| *out = T::from_f64(out.to_f64() + sum));
         }
     });
     Tensor::from_cpu(op, out, block.dims(op, rows)?, src.device())

@@ -142,7 +142,7 @@ impl Param {
         }
         self.expect_kind(op, packed.dtype(), packed.device())?;
         let nothing = Tensor::full(f64::NAN, &[], self.dtype(), self.device())?.expand(self.shape())?;
-        let packed = packed.with_values(&packed.values().detach())?;
+        let packed = packed.detach();
         self.set_trainable(false);
         // In this order nobody sees nothing.
         *self.0.packed.write().unwrap_or_else(PoisonError::into_inner) = Some(packed);

@@ -150,15 +150,15 @@ pub(crate) fn linear(x: &Tensor, packed: &Sparse24, bias: Option<&Tensor>) -> Re
     let finish = Finish { bias: added.as_ref(), ..Finish::default() };
     let y = reshape_to(&forward(op, &rows, packed, finish)?, shape)?;
 
-    let weight = packed.with_values(&packed.values().detach())?;
+    let weight = packed.detach();
     let (old, outputs, with_bias) = (x.dims(), packed.rows(), bias.is_some());
     let inputs: Vec<&Tensor> = [Some(x), Some(packed.values()), bias].into_iter().flatten().collect();
     Ok(record(op, y, &inputs, move |dy, needs| {
         let dy = fold(op, dy)?;
         let dx = || {
             let few = is_packed(dy.device(), dy.shape()[0], 0);
-            if let Some(transposed) = if few { weight.transposed()? } else { None } {
-                return reshape_to(&forward(op, &dy, &transposed, Finish::default())?, old);
+            if let Some(transposed) = weight.transposed().filter(|_| few) {
+                return reshape_to(&forward(op, &dy, transposed, Finish::default())?, old);
             }
             let dense = expand(op, weight.values(), weight.meta(), weight.cols())?;
             reshape_to(&Product::new(op, &dy, &dense).value()?, old)

@@ -5,7 +5,6 @@ mod pack;
 mod torch;
 mod transpose;
 
-use self::transpose::Turned;
 use crate::layout::Dims;
 use crate::ops::sparse24 as ops;
 use crate::{DType, Device, Error, Result, Tensor};
@@ -46,7 +45,7 @@ pub struct Sparse24 {
     values: Tensor,
     /// `[rows, blocks]`, dense.
     meta: Tensor,
-    turned: Option<Turned>,
+    transposed: Option<Box<Sparse24>>,
 }
 
 impl Sparse24 {
@@ -59,7 +58,7 @@ impl Sparse24 {
         let meta = meta.detach();
         let shape = shape_of_values(op, &meta, columns)?;
         let (values, meta) = (checked_values(op, values, &meta, shape)?, meta.contiguous()?);
-        let packed = Sparse24 { columns, values, meta, turned: None };
+        let packed = Sparse24 { columns, values, meta, transposed: None };
         packed.check(op)?;
         Ok(packed)
     }
@@ -106,7 +105,12 @@ impl Sparse24 {
     pub fn with_values(&self, values: &Tensor) -> Result<Self> {
         let op = "Sparse24::with_values";
         let values = checked_values(op, values, &self.meta, self.values.dims())?;
-        Ok(Sparse24 { values, ..self.clone() })
+        Ok(Sparse24 { columns: self.columns, values, meta: self.meta.clone(), transposed: None })
+    }
+
+    /// The same without gradient history.
+    pub(crate) fn detach(&self) -> Self {
+        Sparse24 { values: self.values.detach(), ..self.clone() }
     }
 
     /// The dense matrix `[rows, columns]`. Its gradient flows to the values.
@@ -131,8 +135,8 @@ impl Sparse24 {
     /// As [`Tensor::to_device`].
     pub fn to_device(&self, device: &Device) -> Result<Self> {
         let (values, meta) = (self.values.to_device(device)?, self.meta.to_device(device)?);
-        let turned = self.turned.as_ref().map(|turned| turned.to_device(device)).transpose()?;
-        Ok(Sparse24 { columns: self.columns, values, meta, turned })
+        let transposed = self.transposed.as_ref().map(|other| Ok(Box::new(other.to_device(device)?))).transpose()?;
+        Ok(Sparse24 { columns: self.columns, values, meta, transposed })
     }
 
     /// Checks that each group's positions are two different columns in ascending order. Waits for the device.

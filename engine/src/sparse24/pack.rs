@@ -84,7 +84,7 @@ fn by_scores(op: &'static str, weight: &Tensor, scores: &Tensor) -> Result<Spars
     pack(op, weight, &scores.n_of_m_mask(2, 4)?)
 }
 
-fn pack(op: &'static str, weight: &Tensor, mask: &Tensor) -> Result<Sparse24> {
+pub(super) fn pack(op: &'static str, weight: &Tensor, mask: &Tensor) -> Result<Sparse24> {
     weight.expect_float(op)?;
     mask.expect_dtype(op, DType::Bool, "a bool mask, true where a weight is kept")?;
     weight.expect_same_device(op, mask)?;
@@ -103,11 +103,11 @@ fn pack(op: &'static str, weight: &Tensor, mask: &Tensor) -> Result<Sparse24> {
     // What fills up groups is 0, whatever the weight is there.
     let kept = where_cond(op, mask, weight, &Tensor::scalar(0.0, weight.dtype(), weight.device())?)?;
     let values = ops::gather(op, &kept, &meta)?;
-    Ok(Sparse24 { columns, values, meta, turned: None })
+    Ok(Sparse24 { columns, values, meta, transposed: None })
 }
 
 /// The words of positions of a mask.
-pub(super) fn words(op: &'static str, mask: &[bool], rows: usize, columns: usize) -> Result<Vec<u32>> {
+fn words(op: &'static str, mask: &[bool], rows: usize, columns: usize) -> Result<Vec<u32>> {
     let blocks = columns.div_ceil(BLOCK);
     let word = |place: usize| {
         let (row, first) = (place / blocks, place % blocks * BLOCK);
