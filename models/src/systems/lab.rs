@@ -13,6 +13,7 @@ use crate::front::recall::Questions;
 use crate::front::synthetic::MarkovChain;
 use crate::mixer::{Mixer, MixerBlock};
 use crate::norm::{Norm, NormConfig};
+use crate::systems::watch::Training;
 use crate::weights::Form;
 use crate::{Result, heads};
 
@@ -247,12 +248,13 @@ pub fn train_then(
     let &Schedule { peak, total: steps, .. } = schedule;
     let rule = Rule::AdamW(Adam { weight_decay: 0.01, beta2: 0.98, ..Adam::default() });
     let mut optimizer = Optimizer::new(rule, peak, Group::of(model))?.with_max_norm(1.0)?;
-    let mut last = Vec::new();
+    let (mut last, mut training) = (Vec::new(), Training::new(steps));
     for step in 0..steps {
         let loss = loss(step)?;
         optimizer.set_learning_rate(schedule.at(step))?;
         optimizer.step(&loss.backward()?)?;
         then()?;
+        training.step(step + 1, &loss)?;
         if step >= steps - steps.div_ceil(10) {
             last.push(loss.detach());
         }
