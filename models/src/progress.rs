@@ -7,6 +7,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 /// Where there is no terminal, a line appears so often.
 const LINE_EVERY: Duration = Duration::from_secs(10);
+/// A bar of a run that asks what is [`Progress::due`] moves so often.
+const BAR_EVERY: Duration = Duration::from_millis(200);
 
 /// What one report shows.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -17,7 +19,7 @@ pub struct Reading {
     pub loss: f64,
     /// Share of the masked tokens predicted rightly, where tokens are masked.
     pub accuracy: Option<f64>,
-    /// Tokens processed in a second.
+    /// Tokens processed in a second; 0 where nobody counts them.
     pub tokens_per_s: f64,
 }
 
@@ -57,6 +59,7 @@ pub struct Progress {
     first_step: u64,
     begun: Instant,
     last_line: Option<Instant>,
+    label: String,
 }
 
 /// The bar counts in thousandths, so that a limit of time moves it as well as one of steps.
@@ -73,17 +76,32 @@ impl Progress {
             );
             bar
         });
-        Self { bar, limit, first_step, begun: Instant::now(), last_line: None }
+        Self { bar, limit, first_step, begun: Instant::now(), last_line: None, label: String::new() }
+    }
+
+    /// The progress of one of many short runs: with a label before each line, and nothing to see of a run that is over before its
+    /// first line is due.
+    pub fn labelled(label: String, limit: Limit) -> Self {
+        Self { label, last_line: Some(Instant::now()), ..Self::new(limit, 0) }
+    }
+
+    /// Whether it is time to show something again, for runs in which a reading costs time.
+    pub fn due(&self) -> bool {
+        let every = if self.bar.is_some() { BAR_EVERY } else { LINE_EVERY };
+        self.last_line.is_none_or(|last| last.elapsed() >= every)
     }
 
     /// Shows a reading: at once in a terminal, elsewhere if the last line is old enough.
     pub fn show(&mut self, reading: Reading) {
-        let line = line(reading, self.limit.steps, self.left(reading.step));
+        let line = format!("{}{}", self.label, line(reading, self.limit.steps, self.left(reading.step)));
         self.show_line(reading.step, line);
     }
 
-    /// Shows how far work without a loss is, in the same way.
+    /// Shows how far work without a loss is, in the same way, but no line before the first is due.
     pub fn tell(&mut self, step: u64, what: &str) {
+        if self.bar.is_none() && self.begun.elapsed() < LINE_EVERY {
+            return;
+        }
         let left = self.left(step).map_or(String::new(), |left| format!("  {} left", clock(left)));
         self.show_line(step, format!("{what}{left}"));
     }
@@ -98,12 +116,10 @@ impl Progress {
                 bar.set_position((self.limit.share(step, self.begun.elapsed()) * BAR_LENGTH as f64) as u64);
                 bar.set_message(line);
             }
-            None if self.last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY) => {
-                self.last_line = Some(Instant::now());
-                eprintln!("{line}");
-            }
-            None => {}
+            None if self.due() => eprintln!("{line}"),
+            None => return,
         }
+        self.last_line = Some(Instant::now());
     }
 
     /// Prints a line above the bar.
@@ -127,6 +143,13 @@ impl Progress {
             bar.abandon();
         }
     }
+
+    /// Ends and leaves nothing to see of the bar.
+    pub fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
 }
 
 fn line(reading: Reading, steps: Option<u64>, left: Option<Duration>) -> String {
@@ -134,7 +157,8 @@ fn line(reading: Reading, steps: Option<u64>, left: Option<Duration>) -> String 
     let of = steps.map_or(String::new(), |steps| format!("/{steps}"));
     let left = left.map_or(String::new(), |left| format!("  {} left", clock(left)));
     let right = accuracy.map_or(String::new(), |share| format!("  masked accuracy {:.1} %", share * 100.0));
-    format!("step {step}{of}  loss {loss:.3}{right}  {} tokens/s{left}", thousands(tokens_per_s))
+    let speed = if tokens_per_s > 0.0 { format!("  {} tokens/s", thousands(tokens_per_s)) } else { String::new() };
+    format!("step {step}{of}  loss {loss:.3}{right}{speed}{left}")
 }
 
 fn clock(time: Duration) -> String {
@@ -166,6 +190,8 @@ mod tests {
         let shown = line(reading, Some(600), Some(75 * SECOND));
         assert_eq!(shown, "step 120/600  loss 3.204  masked accuracy 41.7 %  12.3k tokens/s  1:15 left");
         assert_eq!(line(reading, None, None), "step 120  loss 3.204  masked accuracy 41.7 %  12.3k tokens/s");
+        let uncounted = Reading { tokens_per_s: 0.0, accuracy: None, ..reading };
+        assert_eq!(line(uncounted, Some(600), Some(75 * SECOND)), "step 120/600  loss 3.204  1:15 left");
         assert_eq!(clock(3725 * SECOND), "1:02:05");
     }
 

@@ -361,6 +361,31 @@ fn bad_input_is_one_sentence() {
 }
 
 #[test]
+fn verdicts_are_kept_and_gone_on_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = path(&folder, "verdicts.md");
+    let run = |names: &[&str], more: &[&str]| {
+        let run = [&["systems", "run"], names, &["--device", "cpu", "--out", &out], more].concat();
+        succeed(&run)
+    };
+    let pictures = path(&folder, "pictures");
+    run(&["nf-resnet"], &["--pictures", &pictures]);
+    assert!(fs::read_to_string(folder.path().join("pictures/nf-resnet.svg")).unwrap().contains("NF-ResNet"));
+    let verdicts = || -> Value {
+        serde_json::from_str(&fs::read_to_string(folder.path().join("verdicts.json")).unwrap()).unwrap()
+    };
+    let first = verdicts()["systems"][0].clone();
+    // What is there already is not run again: its time stays as it was.
+    let shown = run(&["nf-resnet", "pre-crmsnorm"], &["--resume"]);
+    assert!(!shown.starts_with("nf-resnet: ") && shown.contains("2 of 2 passed"), "{shown}");
+    assert_eq!((&verdicts()["systems"][0], &verdicts()["systems"][1]["name"]), (&first, &Value::from("pre-crmsnorm")));
+    assert!(fs::read_to_string(&out).unwrap().contains("| pre-crmsnorm | passed |"));
+    fail(&["systems", "run", "nf-resnet", "--device", "cpu", "--seed", "1", "--out", &out, "--resume"], &["seed 0"]);
+    fail(&["systems", "run", "nf-resnet", "--resume"], &["required"]);
+    fail(&["systems", "run", "nf-resnet", "--out", "verdicts.txt"], &[".json", ".md"]);
+}
+
+#[test]
 fn lists_for_people_and_for_programs() {
     assert!(succeed(&["devices"]).contains("cpu"));
     let devices: Value = serde_json::from_str(&succeed(&["devices", "--json"])).unwrap();

@@ -81,7 +81,7 @@ pub fn sparse24(name: &str, params: &mut Params, device: &Device) -> Result<Work
             let y = x.linear(&weight, None)?;
             let mut want = vec![y.detach()];
             if backward {
-                want = with_gradients(&y, &dy?, if trained { &[&x, &weight][..] } else { &[&x] })?;
+                want = with_gradients(&y, &dy?, &[&x, &weight][..if trained { 2 } else { 1 }])?;
                 if form != "dense" && trained {
                     // What is kept of the gradient of the dense matrix.
                     let kept = weight.detach().ne(&Tensor::scalar(0.0, weight.dtype(), weight.device())?)?;

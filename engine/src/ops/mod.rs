@@ -18,6 +18,7 @@ pub(crate) mod matmul;
 pub(crate) mod norm;
 pub(crate) mod patterns;
 pub(crate) mod prune;
+pub(crate) mod quantize;
 pub(crate) mod random;
 pub(crate) mod reduce;
 pub(crate) mod resample;

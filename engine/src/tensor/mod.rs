@@ -14,6 +14,7 @@ mod matmul;
 mod norm;
 mod operators;
 mod prune;
+mod quantize;
 mod random;
 mod reduce;
 mod resample;

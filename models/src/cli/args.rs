@@ -26,8 +26,14 @@ const SYSTEMS_EXAMPLES: &str = "Examples:
   wgrad systems list                           what is there, as a table
   wgrad systems list --json                    the same for programs
   wgrad systems run electra                    check the property its paper is known for
-  wgrad systems run --all                      check every system
+  wgrad systems run all --out verdicts.md      check every system, and keep the verdicts
   wgrad systems compare norms                  train placements of norms side by side, and draw them";
+
+const RUN_EXAMPLES: &str = "Examples:
+  wgrad systems run ngpt
+  wgrad systems run nf-resnet --pictures runs/pictures
+  wgrad systems run all --out verdicts.md
+  wgrad systems run all --out verdicts.md --resume    go on after an interruption";
 
 /// Train a small language model on text: a BERT on masked tokens, or a Llama on the next one
 #[derive(Debug, Clone, Args)]
@@ -178,7 +184,7 @@ pub enum SystemsAction {
         json: bool,
     },
     /// Run the checks of systems; the exit code is 1 if one of them fails
-    #[command(after_help = "Examples:\n  wgrad systems run electra\n  wgrad systems run --all --json")]
+    #[command(after_help = RUN_EXAMPLES)]
     Run(SystemsRunArgs),
     /// Train variants side by side
     Compare(CompareArgs),
@@ -187,7 +193,7 @@ pub enum SystemsAction {
 /// Arguments of `systems run`.
 #[derive(Debug, Clone, Args)]
 pub struct SystemsRunArgs {
-    /// Names as `wgrad systems list` prints them
+    /// Names as `wgrad systems list` prints them, or `all`
     #[arg(value_name = "NAME", required_unless_present = "all")]
     pub names: Vec<String>,
     /// Run every system
@@ -196,6 +202,15 @@ pub struct SystemsRunArgs {
     /// Seed of the checks' random numbers
     #[arg(long, default_value = "0")]
     pub seed: u64,
+    /// Keep the verdicts in this file after each check: as JSON in FILE.json, and as a table in FILE.md
+    #[arg(long, value_name = "FILE", value_parser = super::verdicts::file)]
+    pub out: Option<PathBuf>,
+    /// Go on with an interrupted run: leave out the systems whose verdicts are in the file of --out
+    #[arg(long, requires = "out")]
+    pub resume: bool,
+    /// Folder for the pictures of systems that draw one
+    #[arg(long, value_name = "DIR")]
+    pub pictures: Option<PathBuf>,
     /// Print JSON instead of text
     #[arg(long)]
     pub json: bool,

@@ -14,6 +14,7 @@ mod score;
 mod sparsify;
 mod systems;
 mod train;
+mod verdicts;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

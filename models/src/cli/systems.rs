@@ -1,20 +1,12 @@
 //! `wgrad systems`: the list of model systems, and their checks.
 
-use serde::Serialize;
+use std::time::Instant;
 
 use super::args::{SystemsAction, SystemsArgs, SystemsRunArgs};
+use super::verdicts::{Verdict, Verdicts};
 use super::{compare, json, print};
-use crate::systems::{Report, SYSTEMS, System, find};
+use crate::systems::{SYSTEMS, System, find, watch};
 use crate::{Error, Result};
-
-/// A report with the name of its system, as JSON shows it.
-#[derive(Serialize)]
-struct Named<'a> {
-    name: &'a str,
-    passed: bool,
-    #[serde(flatten)]
-    report: &'a Report,
-}
 
 pub fn run(args: &SystemsArgs) -> Result<()> {
     match &args.action {
@@ -26,29 +18,41 @@ pub fn run(args: &SystemsArgs) -> Result<()> {
 }
 
 fn check(args: &SystemsRunArgs) -> Result<()> {
-    let chosen: Vec<&System> = if args.all {
+    let all = args.all || args.names == ["all"];
+    let chosen: Vec<&System> = if all {
         SYSTEMS.iter().collect()
     } else {
         args.names.iter().map(|name| find(SYSTEMS, name)).collect::<Result<_>>()?
     };
     let device = args.device.open()?;
-    let mut failed = Vec::new();
-    let mut reports = Vec::new();
-    for system in chosen {
-        let report = (system.check)(&device, args.seed)?;
-        if !report.passed() {
-            failed.push(system.name);
+    let on = device.to_string();
+    let mut verdicts = match &args.out {
+        Some(out) if args.resume => Verdicts::resume(out, &on, args.seed)?,
+        _ => Verdicts { device: on, seed: args.seed, systems: Vec::new() },
+    };
+    for system in &chosen {
+        if verdicts.systems.iter().any(|verdict| verdict.name == system.name) {
+            continue;
         }
+        let begun = Instant::now();
+        // Somebody who reads JSON wants no bars between.
+        let result =
+            watch::around(system.name, !args.json, args.pictures.clone(), || (system.check)(&device, args.seed));
+        let verdict = Verdict::new(system.name, result, begun.elapsed().as_secs_f64());
         if !args.json {
-            print(&format!("{}: {report}\n", system.name))?;
+            print(&format!("{}: {}\n", system.name, verdict.line()))?;
         }
-        reports.push((system.name, report));
+        verdicts.systems.push(verdict);
+        if let Some(out) = &args.out {
+            verdicts.save(out)?;
+        }
     }
     if args.json {
-        let named: Vec<Named> =
-            reports.iter().map(|(name, report)| Named { name, passed: report.passed(), report }).collect();
-        print(&json(&named)?)?;
+        print(&json(&verdicts.systems)?)?;
+    } else if chosen.len() > 1 {
+        print(&format!("\n{}", verdicts.columns()))?;
     }
+    let failed: Vec<&str> = verdicts.systems.iter().filter(|v| !v.passed).map(|v| v.name.as_str()).collect();
     if failed.is_empty() {
         Ok(())
     } else {

@@ -3,7 +3,8 @@
 use wgrad::nn::Build;
 use wgrad::{Device, Mask};
 
-use super::lab::{Both, Lab, Masked, Sizes};
+use super::lab::{Both, Lab, Sizes};
+use super::masked_lab::Masked;
 use super::{Report, System, Wanted};
 use crate::Result;
 use crate::attention::{Attention, AttentionConfig, DisentangledConfig, Distance, DistanceConfig, Scores};

@@ -136,3 +136,7 @@ pub fn by_depth(
     };
     depths.iter().map(mean).collect()
 }
+
+#[cfg(test)]
+#[path = "depth_lab_tests.rs"]
+mod tests;

@@ -3,7 +3,7 @@
 use serde_json::json;
 use wgrad::{DType, Device};
 
-use super::lab::Masked;
+use super::masked_lab::Masked;
 use super::{Report, System, Wanted};
 use crate::Result;
 use crate::front::embeddings::TextInput;

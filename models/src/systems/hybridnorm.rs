@@ -40,7 +40,7 @@ fn check(device: &Device, seed: u64) -> Result<Report> {
         ),
         measured: along(Placement::Hybrid, device, seed)?.max(along(Placement::HybridStar, device, seed)?),
         wanted: Wanted::AtMost,
-        threshold: 1e-3,
+        threshold: 1e-5,
     })
 }
 

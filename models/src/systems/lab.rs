@@ -7,19 +7,18 @@ use wgrad::rng::Philox;
 use wgrad::{Activation, Device, Mask, PadMode, Tensor, no_grad};
 
 use crate::attention::{Attention, AttentionConfig, Bias, Pass, Project, Rotary, Stretch, Window};
-use crate::corrupt::mlm::IGNORE;
 use crate::feed_forward::{Between, FeedForwardConfig, Inner};
 use crate::front::recall::Questions;
-use crate::front::synthetic::MarkovChain;
 use crate::mixer::{Mixer, MixerBlock};
 use crate::norm::{Norm, NormConfig};
+use crate::systems::watch::Training;
 use crate::weights::Form;
 use crate::{Result, heads};
 
 /// Added to the mean squares in norms.
 const EPS: f64 = 1e-6;
 /// Batches that a trained model is measured on.
-const MEASURED: u64 = 8;
+pub const MEASURED: u64 = 8;
 
 /// Sizes of a small model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,10 +104,23 @@ impl Lab {
         device: &Device,
         mixer: impl Fn(usize, &Build) -> Result<Box<dyn Mixer>>,
     ) -> Result<Self> {
+        Self::of(sizes, NormConfig::rms(EPS), sizes.feed_forward(), device, mixer)
+    }
+
+    /// The same with other norms and another feed-forward part.
+    ///
+    /// # Errors
+    /// If memory is exhausted.
+    pub fn of(
+        sizes: &Sizes,
+        norm: NormConfig,
+        feed_forward: FeedForwardConfig,
+        device: &Device,
+        mixer: impl Fn(usize, &Build) -> Result<Box<dyn Mixer>>,
+    ) -> Result<Self> {
         let &Sizes { vocab, hidden, layers, .. } = sizes;
         let build = Build::new(device).with_init(Init::Normal { mean: 0.0, std: 0.7 / (hidden as f64).sqrt() });
-        let norm = NormConfig::rms(EPS);
-        let block = |layer| MixerBlock::new(mixer(layer, &build)?, sizes.feed_forward(), norm, hidden, &build);
+        let block = |layer| MixerBlock::new(mixer(layer, &build)?, feed_forward, norm, hidden, &build);
         let blocks = (0..layers).map(block).collect::<Result<Vec<_>>>()?;
         Ok(Lab {
             embedding: Embedding::new(vocab, hidden, None, &build)?,
@@ -241,18 +253,32 @@ pub fn usual(steps: u64, peak: f64) -> Schedule {
 pub fn train_then(
     model: &dyn Module,
     schedule: &Schedule,
+    loss: impl FnMut(u64) -> Result<Tensor>,
+    then: impl FnMut() -> Result<()>,
+) -> Result<f64> {
+    train_by(model, Adam { weight_decay: 0.01, beta2: 0.98, ..Adam::default() }, schedule, loss, then)
+}
+
+/// The same by other numbers of AdamW.
+///
+/// # Errors
+/// If the device fails.
+pub fn train_by(
+    model: &dyn Module,
+    adam: Adam,
+    schedule: &Schedule,
     mut loss: impl FnMut(u64) -> Result<Tensor>,
     mut then: impl FnMut() -> Result<()>,
 ) -> Result<f64> {
     let &Schedule { peak, total: steps, .. } = schedule;
-    let rule = Rule::AdamW(Adam { weight_decay: 0.01, beta2: 0.98, ..Adam::default() });
-    let mut optimizer = Optimizer::new(rule, peak, Group::of(model))?.with_max_norm(1.0)?;
-    let mut last = Vec::new();
+    let mut optimizer = Optimizer::new(Rule::AdamW(adam), peak, Group::of(model))?.with_max_norm(1.0)?;
+    let (mut last, mut training) = (Vec::new(), Training::new(steps));
     for step in 0..steps {
         let loss = loss(step)?;
         optimizer.set_learning_rate(schedule.at(step))?;
         optimizer.step(&loss.backward()?)?;
         then()?;
+        training.step(step + 1, &loss)?;
         if step >= steps - steps.div_ceil(10) {
             last.push(loss.detach());
         }
@@ -328,62 +354,5 @@ impl Course {
         let Questions { ids, labels } = task(self.rows, &mut Philox::new(self.seed, stream << 32 | number))?;
         let ids = Tensor::from_vec(ids, &[self.rows, self.length], device)?;
         Ok((lab.forward(&ids, &Mask::causal(0))?, labels))
-    }
-}
-
-/// Rows of SYN-MARKOV of which a fifth is hidden: the bench of bidirectional models.
-pub struct Masked {
-    chain: MarkovChain,
-    symbols: usize,
-    rows: usize,
-    length: usize,
-    seed: u64,
-}
-
-impl Masked {
-    /// A chain of its own for the seed. Symbols are tokens from 0 on, and the token after the last is the mask.
-    ///
-    /// # Errors
-    /// If there are fewer than two symbols.
-    pub fn new(symbols: usize, [rows, length]: [usize; 2], seed: u64) -> Result<Self> {
-        Ok(Masked { chain: MarkovChain::new(symbols, seed)?, symbols, rows, length, seed })
-    }
-
-    /// Trains a model, which `logits` runs on tokens `[rows, length]`, and returns its loss on fresh rows over the lowest possible.
-    ///
-    /// # Errors
-    /// If the device fails.
-    pub fn excess(
-        &self,
-        model: &dyn Module,
-        steps: u64,
-        peak: f64,
-        device: &Device,
-        logits: impl Fn(&Tensor) -> Result<Tensor>,
-    ) -> Result<f64> {
-        let score = |(rows, hidden): &(Vec<Vec<u32>>, Vec<Vec<bool>>)| {
-            let pairs = || rows.iter().flatten().zip(hidden.iter().flatten());
-            let ids = pairs().map(|(&id, &hidden)| if hidden { self.symbols as u32 } else { id }).collect();
-            let labels: Vec<i32> = pairs().map(|(&id, &hidden)| if hidden { id as i32 } else { IGNORE }).collect();
-            loss(&logits(&Tensor::from_vec(ids, &[self.rows, self.length], device)?)?, &labels)
-        };
-        train(model, steps, peak, |step| score(&self.draw([1, step])))?;
-        let (mut own, mut lowest) = (0.0, 0.0);
-        for number in 0..MEASURED {
-            let drawn = self.draw([2, number]);
-            let counted = drawn.0.iter().zip(&drawn.1).map(|(row, hidden)| self.chain.bayes_loss(row, hidden));
-            let (sum, count) = counted.fold((0.0, 0), |(sum, count), (loss, hidden)| (sum + loss, count + hidden));
-            own += no_grad(|| score(&drawn))?.item()? * count as f64;
-            lowest += sum;
-        }
-        Ok(own / lowest)
-    }
-
-    fn draw(&self, [stream, number]: [u64; 2]) -> (Vec<Vec<u32>>, Vec<Vec<bool>>) {
-        let mut rng = Philox::new(self.seed, stream << 32 | number);
-        let rows: Vec<Vec<u32>> = (0..self.rows).map(|_| self.chain.sample(self.length, &mut rng)).collect();
-        let hide = |row: &Vec<u32>| row.iter().map(|_| rng.next_u32() < u32::MAX / 5).collect();
-        let hidden = rows.iter().map(hide).collect();
-        (rows, hidden)
     }
 }

@@ -9,6 +9,7 @@ use wgrad::{DType, Device};
 use crate::corrupt::mlm::{Mlm, Row};
 use crate::data::Batch;
 use crate::front::synthetic::MarkovChain;
+use crate::systems::watch::Training;
 use crate::train::{Targets, score, small_positions, small_range};
 use crate::zoo::{Config, TextModel, Transformer, bert};
 use crate::{Result, corrupt};
@@ -73,13 +74,14 @@ impl MarkovLab {
         let schedule = Schedule { peak: 3e-3, warmup: steps / 10, total: steps, floor: 0.0, decay: Decay::Linear };
         let groups = Group::of(&self.model);
         let mut optimizer = Optimizer::new(Rule::AdamW(adam), schedule.peak, groups)?.with_max_norm(1.0)?;
-        let mut rates = Vec::new();
+        let (mut rates, mut training) = (Vec::new(), Training::new(steps));
         for step in 0..steps {
             let targets = Targets::new(&self.batch(policy, step, 1)?.0, &self.device)?;
             rates.push(targets.count as f64 / (ROWS * LENGTH) as f64);
             let loss = self.model.loss(&targets.logits(&self.model)?, &targets.labels, None)?;
             optimizer.set_learning_rate(schedule.at(step))?;
             optimizer.step(&loss.backward()?)?;
+            training.step(step + 1, &loss)?;
         }
         Ok(rates)
     }

@@ -20,6 +20,7 @@ mod funnel;
 mod glm;
 mod glm_130b;
 mod graphcodebert;
+mod hull;
 mod hybridnorm;
 mod intrinsic_dimension;
 mod kronecker_attention;
@@ -29,7 +30,9 @@ mod layernorm_expressivity;
 mod layernorm_scaling;
 mod lora;
 mod lt_sft;
+mod majority;
 mod markov_lab;
+mod masked_lab;
 mod masked_structural_growth;
 mod maskllm;
 mod mix_ln;
@@ -65,12 +68,13 @@ mod transfusion;
 mod transnormer_llm;
 pub mod tuning_lab;
 mod unified_norm;
+pub mod watch;
 mod wavelet_gpt;
 mod weight_norm;
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use wgrad::Device;
 
 use crate::{Error, Result};
@@ -156,7 +160,7 @@ pub struct System {
 }
 
 /// Which side of the threshold a figure has to be on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Wanted {
     /// The figure must be the threshold or more.
@@ -166,7 +170,7 @@ pub enum Wanted {
 }
 
 /// What a check measured.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// What was measured, with its unit, such as "masked accuracy above unigram".
     pub property: String,
@@ -186,19 +190,31 @@ impl Report {
             Wanted::AtMost => self.measured <= self.threshold,
         }
     }
+
+    /// The figure as it is shown.
+    pub fn figure(&self) -> String {
+        shown(self.measured)
+    }
+
+    /// What it has to be.
+    pub fn bound(&self) -> String {
+        let wanted = if self.wanted == Wanted::AtLeast { "at least" } else { "at most" };
+        format!("{wanted} {}", shown(self.threshold))
+    }
+}
+
+/// Four decimals; of small figures the first digits, as they would all be 0.0000.
+fn shown(figure: f64) -> String {
+    match figure.abs() {
+        size if size > 0.0 && size < 1e-3 => format!("{figure:.1e}"),
+        _ => format!("{figure:.4}"),
+    }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let verdict = if self.passed() { "passed" } else { "failed" };
-        let wanted = if self.wanted == Wanted::AtLeast { "at least" } else { "at most" };
-        // Small differences would all be 0.0000.
-        let shown = |figure: f64| match figure.abs() {
-            size if size > 0.0 && size < 1e-3 => format!("{figure:.1e}"),
-            _ => format!("{figure:.4}"),
-        };
-        let (measured, threshold) = (shown(self.measured), shown(self.threshold));
-        write!(f, "{verdict}: {} {measured}, wanted {wanted} {threshold}", self.property)
+        write!(f, "{verdict}: {} {}, wanted {}", self.property, self.figure(), self.bound())
     }
 }
 

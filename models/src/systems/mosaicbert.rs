@@ -5,7 +5,7 @@ use wgrad::rng::Philox;
 use wgrad::{DType, Device};
 
 use super::ragged::{self, Ragged};
-use super::{Report, System};
+use super::{Report, System, ensure};
 use crate::Result;
 use crate::zoo::{self, Config};
 
@@ -14,7 +14,7 @@ pub const SYSTEM: System = System {
     name: "mosaicbert",
     title: "MosaicBERT: A Bidirectional Encoder Optimized for Fast Pretraining",
     paper: "2312.17482",
-    shows: "without padding it is faster on texts of unequal lengths, and gives the same states",
+    shows: "without padding it is faster on texts of unequal lengths, and gives the same states, losses and gradients",
     check,
 };
 
@@ -28,5 +28,13 @@ fn check(device: &Device, seed: u64) -> Result<Report> {
     }))?;
     let model = zoo::new(&config, DType::F32, device)?;
     model.module().train(false);
-    ragged::report(model.text()?, &Ragged::draw(24, 12..=128, 256, &mut Philox::new(seed, 0)), device)
+    let texts = Ragged::draw(24, 12..=128, 256, &mut Philox::new(seed, 0));
+    let [loss, gradient] = ragged::training_apart(model.text()?, &texts, device)?;
+    ensure(loss < 1e-5 && gradient < 1e-3, || {
+        format!("packed losses differ from padded ones by {loss:.1e}, gradients by {gradient:.1e} of the largest")
+    })?;
+    let report = ragged::report(model.text()?, &texts, device)?;
+    let property =
+        format!("{} (in training losses by {loss:.0e}, gradients by {gradient:.0e} of the largest)", report.property);
+    Ok(Report { property, ..report })
 }

@@ -8,11 +8,11 @@ use wgrad::{Device, Tensor, no_grad};
 use super::depth_lab::{Rows, SYMBOLS, shape};
 use super::lab::usual;
 use super::{Report, System, Wanted, ensure};
-use crate::Result;
 use crate::initial::{Role, Scheme};
 use crate::lm::{Lm, LmConfig};
 use crate::norm::NormConfig;
 use crate::placement::Placement;
+use crate::{Error, Result};
 
 /// The entry in the registry.
 pub const SYSTEM: System = System {
@@ -26,13 +26,10 @@ pub const SYSTEM: System = System {
 const LAYERS: usize = 4;
 const LENGTH: usize = 64;
 const ROWS: usize = 16;
-
-/// `weight [outputs, inputs]` rounded to the nearest of `2^bits - 1` values, evenly spaced about zero for each row.
-fn rounded(weight: &Tensor, bits: u32) -> Result<Tensor> {
-    let most = f64::from((1u32 << (bits - 1)) - 1);
-    let scale = weight.abs()?.max(&[1], true)?.clamp(Some(1e-12), None)?.mul_scalar(most.recip())?;
-    Ok(weight.div(&scale)?.round()?.clamp(Some(-most), Some(most))?.mul(&scale)?)
-}
+/// Bits of the matrices.
+const BITS: [u32; 5] = [2, 3, 4, 6, 8];
+/// Bits whose loss the tweaking has to make good.
+const CLAIMED: u32 = 3;
 
 /// The share of the loss due to rounding that is left after the tweaking.
 fn check(device: &Device, seed: u64) -> Result<Report> {
@@ -46,20 +43,25 @@ fn check(device: &Device, seed: u64) -> Result<Report> {
     let whole = rows.measure(&model)?;
     let texts = (0..4).map(|_| written(&model, device)).collect::<Result<Vec<_>>>()?;
     let mut left = Vec::new();
-    for bits in [2, 3, 4] {
+    for bits in BITS {
         let coarse = Lm::new(&config, device)?;
         for ((name, from), (_, to)) in model.named_parameters().into_iter().zip(coarse.named_parameters()) {
             let value = from.tensor().detach();
             let in_block = Role::of(&name).is_some_and(|(role, _)| !matches!(role, Role::Embedding | Role::Head));
-            to.set(&if in_block { rounded(&value, bits)? } else { value })?;
+            to.set(&if in_block { value.fake_quantize(bits)? } else { value })?;
         }
         let before = rows.measure(&coarse)?;
+        let others = others(&coarse)?;
         tweak(&model, &coarse, &texts)?;
+        ensure(others == self::others(&coarse)?, || {
+            format!("tweaking at {bits} bits changed more than norms of blocks")
+        })?;
         left.push((bits, before, rows.measure(&coarse)?));
     }
     let shown: Vec<String> =
         left.iter().map(|(bits, before, after)| format!("{bits} bits {before:.3} -> {after:.3}")).collect();
-    let (_, before, after) = left[1];
+    let claimed = left.iter().find(|(bits, ..)| *bits == CLAIMED);
+    let &(_, before, after) = claimed.ok_or_else(|| Error::argument("norm-tweaking", "nothing of 3 bits"))?;
     ensure(before > whole + 0.01, || format!("rounding to 3 bits took the loss from {whole:.3} to {before:.3} only"))?;
     Ok(Report {
         property: format!("share of the loss due to 3 bits that is left (whole {whole:.3}; {})", shown.join(", ")),
@@ -67,6 +69,21 @@ fn check(device: &Device, seed: u64) -> Result<Report> {
         wanted: Wanted::AtMost,
         threshold: 0.8,
     })
+}
+
+/// The bits of all parameters that tweaking must leave alone.
+fn others(lm: &Lm) -> Result<Vec<Vec<u32>>> {
+    let params = lm.named_parameters().into_iter().filter(|(name, _)| !in_norm(name));
+    let bits = |(_, param): (String, Param)| {
+        let values = param.leaf().detach().to_vec::<f32>()?;
+        Ok(values.into_iter().map(f32::to_bits).collect())
+    };
+    params.map(bits).collect()
+}
+
+/// Whether a parameter is of a norm of a block.
+fn in_norm(name: &str) -> bool {
+    name.starts_with("blocks.") && name.contains("norm")
 }
 
 /// Texts that the model writes by itself.
@@ -88,7 +105,7 @@ fn tweak(whole: &Lm, coarse: &Lm, texts: &[Tensor]) -> Result<()> {
         let norms: Vec<(String, Param)> = coarse
             .named_parameters()
             .into_iter()
-            .filter(|(name, _)| name.starts_with(&prefix) && name.contains("norm"))
+            .filter(|(name, _)| name.starts_with(&prefix) && in_norm(name))
             .collect();
         // Deeper blocks have more to make good.
         let rate = 1e-3 * (1.0 + block as f64 / LAYERS as f64);

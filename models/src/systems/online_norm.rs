@@ -7,6 +7,7 @@ use wgrad::optim::{Group, Optimizer, Rule, Sgd};
 
 use super::lab::usual;
 use super::mlp_lab::{Blobs, Mlp};
+use super::watch::Training;
 use super::{Report, System, Wanted, ensure};
 use crate::Result;
 use crate::norm::{NormConfig, NormKind, OnlineNormConfig};
@@ -36,9 +37,12 @@ fn check(device: &Device, seed: u64) -> Result<Report> {
         let schedule = usual(SAMPLES / rows as u64, rate);
         let groups = vec![Group::new(mlp.named_parameters())];
         let mut optimizer = Optimizer::new(Rule::Sgd(Sgd::default()), rate, groups)?;
+        let mut training = Training::new(schedule.total);
         for step in 0..schedule.total {
+            let loss = mlp.loss(&blobs.batch(rows, [1, step])?)?;
             optimizer.set_learning_rate(schedule.at(step))?;
-            optimizer.step(&mlp.loss(&blobs.batch(rows, [1, step])?)?.backward()?)?;
+            optimizer.step(&loss.backward()?)?;
+            training.step(step + 1, &loss)?;
         }
         blobs.measure(&mlp, [256, 8], 2, Ok)
     };

@@ -8,6 +8,7 @@ use wgrad::{DType, Device, Tensor, no_grad};
 
 use super::lab::{answers, usual};
 use super::tuning_lab::{Tuning, freeze};
+use super::watch::Training;
 use super::{Report, System, Wanted, ensure};
 use crate::Result;
 use crate::lm::Lm;
@@ -82,7 +83,7 @@ fn check(device: &Device, seed: u64) -> Result<Report> {
     })?;
     let rule = Rule::Adam(Adam { weight_decay: 0.0, ..Adam::default() });
     let mut optimizer = Optimizer::new(rule, LR, Group::of(&views))?;
-    let schedule = usual(STEPS, LR);
+    let (schedule, mut training) = (usual(STEPS, LR), Training::new(STEPS));
     for step in 0..STEPS {
         views.show()?;
         let (ids, labels) = tuning.new.batch(3, step)?;
@@ -103,6 +104,7 @@ fn check(device: &Device, seed: u64) -> Result<Report> {
         }
         optimizer.set_learning_rate(schedule.at(step))?;
         optimizer.step(&used.backward()?)?;
+        training.step(step + 1, &loss)?;
     }
     views.show()?;
     let tuned = accuracy(&tuning, &lm)?;

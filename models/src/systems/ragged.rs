@@ -8,6 +8,7 @@ use wgrad::{Device, Tensor, no_grad};
 
 use super::{Report, Wanted, ensure};
 use crate::Result;
+use crate::corrupt::mlm::IGNORE;
 use crate::front::embeddings::TextInput;
 use crate::front::packing::Packed;
 use crate::zoo::TextModel;
@@ -31,12 +32,60 @@ impl Ragged {
     }
 }
 
+/// Texts in rows of their own, as long as the longest.
+fn padded(texts: &Ragged, device: &Device) -> Result<Tensor> {
+    let longest = texts.rows.iter().map(Vec::len).max().unwrap_or(0);
+    let ids = texts.rows.iter().flat_map(|row| (0..longest).map(|at| row.get(at).copied().unwrap_or(0))).collect();
+    Ok(Tensor::from_vec(ids, &[texts.rows.len(), longest], device)?)
+}
+
 /// The largest difference of two tensors.
 ///
 /// # Errors
 /// If their shapes differ.
 pub fn apart(a: &Tensor, b: &Tensor) -> Result<f64> {
     Ok(a.sub(b)?.abs()?.max(&[], false)?.item()?)
+}
+
+/// How far training on packed texts is from training on padded ones: the difference of the losses of a masked language model that is asked
+/// for every seventh token, and the largest difference of the gradients of a parameter, as a share of its largest gradient.
+///
+/// # Errors
+/// If the model has no head, or the device fails.
+pub fn training_apart(model: &dyn TextModel, texts: &Ragged, device: &Device) -> Result<[f64; 2]> {
+    let rows = Packed::new(&texts.rows, 0, device)?;
+    let lengths: Vec<usize> = texts.rows.iter().map(Vec::len).collect();
+    let ids = padded(texts, device)?;
+    let (packed, padded) = (rows.input(), TextInput { lengths: Some(&lengths), ..TextInput::new(&ids) });
+    let labels: Vec<i32> = texts
+        .rows
+        .iter()
+        .flatten()
+        .enumerate()
+        .map(|(at, &id)| if at.is_multiple_of(7) { id as i32 } else { IGNORE })
+        .collect();
+    let labels = Tensor::from_vec(labels.clone(), &[labels.len()], device)?;
+    let trained = |states: Vec<Tensor>| {
+        let states = Tensor::concat(&states.iter().collect::<Vec<_>>(), 0)?;
+        let loss = model.loss(&model.logits(&states)?, &labels, None)?;
+        Ok::<_, crate::Error>((loss.item()?, loss.backward()?))
+    };
+    let (own, own_gradients) = trained(rows.packing.unpack(&model.encode(&packed)?)?)?;
+    let states = model.encode(&padded)?;
+    let each = lengths.iter().enumerate().map(|(text, &length)| states.select(0, text)?.narrow(0, 0, length));
+    let (other, other_gradients) = trained(each.collect::<wgrad::Result<_>>()?)?;
+    let mut most = 0.0f64;
+    for (name, param) in model.named_parameters() {
+        match (param.gradient(&own_gradients), param.gradient(&other_gradients)) {
+            (Some(a), Some(b)) => {
+                let largest = b.abs()?.max(&[], false)?.item()?;
+                most = most.max(apart(a, b)? / largest.max(1e-6));
+            }
+            (None, None) => {}
+            _ => return Err(crate::Error::Check { message: format!("only one of both has a gradient of {name}") }),
+        }
+    }
+    Ok([(own - other).abs(), most])
 }
 
 /// How many times faster a model is on packed texts than on padded ones, after the states of all tokens have been found equal.
@@ -46,10 +95,7 @@ pub fn apart(a: &Tensor, b: &Tensor) -> Result<f64> {
 pub fn report(model: &dyn TextModel, texts: &Ragged, device: &Device) -> Result<Report> {
     let rows = Packed::new(&texts.rows, 0, device)?;
     let lengths: Vec<usize> = texts.rows.iter().map(Vec::len).collect();
-    let longest = lengths.iter().copied().max().unwrap_or(0);
-    let padded: Vec<u32> =
-        texts.rows.iter().flat_map(|row| (0..longest).map(|at| row.get(at).copied().unwrap_or(0))).collect();
-    let padded = Tensor::from_vec(padded, &[texts.rows.len(), longest], device)?;
+    let padded = padded(texts, device)?;
     let of_packed = rows.input();
     let of_padded = TextInput { lengths: Some(&lengths), ..TextInput::new(&padded) };
     let run = |input: &TextInput| no_grad(|| model.encode(input));

@@ -18,7 +18,7 @@ pub const SYSTEM: System = System {
     name: "sea",
     title: "SEA: Sparse Linear Attention with Estimated Attention Mask",
     paper: "2310.01777",
-    shows: "distilled from full attention, it answers alike from a quarter of the keys, in memory linear in the length",
+    shows: "distilled from full attention, it answers alike from a third of the keys, in memory linear in the length",
     check,
 };
 

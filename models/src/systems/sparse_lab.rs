@@ -5,6 +5,7 @@ use wgrad::optim::{Adam, Group, Optimizer, Rule, Schedule};
 use wgrad::{Device, Tensor, no_grad};
 
 use super::lab::answers;
+use super::watch::Training;
 use crate::Result;
 use crate::compare::{Bytes, Part};
 use crate::front::corpus::Corpus;
@@ -65,6 +66,7 @@ impl SparseLab {
     ) -> Result<Optimizer> {
         let rule = Rule::AdamW(Adam { weight_decay: 0.01, beta2: 0.98, ..Adam::default() });
         let mut optimizer = Optimizer::new(rule, schedule.peak, Group::of(lm))?.with_max_norm(1.0)?;
+        let mut training = Training::new(schedule.total);
         for step in 0..schedule.total {
             let penalty = before(step)?;
             let mut loss = self.loss(lm, step)?;
@@ -73,6 +75,7 @@ impl SparseLab {
             }
             optimizer.set_learning_rate(schedule.at(step))?;
             optimizer.step(&loss.backward()?)?;
+            training.step(step + 1, &loss)?;
         }
         Ok(optimizer)
     }

@@ -4,6 +4,7 @@ use wgrad::Device;
 use wgrad::optim::{Adam, Group, Optimizer, Rule};
 
 use super::depth_lab::{Rows, shape};
+use super::watch::Training;
 use super::{Report, System, Wanted};
 use crate::Result;
 use crate::lm::{Lm, LmConfig};
@@ -43,7 +44,7 @@ fn losses(averages: usize, device: &Device, seed: u64) -> Result<Vec<f64>> {
     device.set_seed(seed);
     let rows = Rows::new([8, 64], seed, device)?;
     let lm = Lm::new(&LmConfig { averages, ..shape(4, 64).decoder(Placement::Pre) }, device)?;
-    let mut losses = Vec::new();
+    let (mut losses, mut training) = (Vec::new(), Training::new(STEPS));
     // The rate does not fall, so that a loss says how far the model is and not how near the end.
     let rule = Rule::AdamW(Adam { weight_decay: 0.01, beta2: 0.98, ..Adam::default() });
     let mut optimizer = Optimizer::new(rule, 2e-3, Group::of(&lm))?.with_max_norm(1.0)?;
@@ -51,6 +52,7 @@ fn losses(averages: usize, device: &Device, seed: u64) -> Result<Vec<f64>> {
         let (ids, labels) = rows.batch(1, step)?;
         let loss = lm.loss(&ids, &labels)?;
         optimizer.step(&loss.backward()?)?;
+        training.step(step + 1, &loss)?;
         losses.push(loss.item()?);
     }
     Ok(losses)

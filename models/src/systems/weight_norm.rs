@@ -9,6 +9,7 @@ use wgrad::optim::{Group, Optimizer, Rule, Sgd};
 use wgrad::{Device, Tensor, no_grad};
 
 use super::mlp_lab::{Blobs, Mlp};
+use super::watch::Training;
 use super::{Report, System, Wanted, ensure};
 use crate::norm::WeightView;
 use crate::{Error, Result};
@@ -74,9 +75,12 @@ fn train(normed: bool, rate: f64, blobs: &Blobs, device: &Device, seed: u64) -> 
     let mut optimizer = Optimizer::new(Rule::Sgd(Sgd::default()), rate, vec![Group::new(params)])?;
     let square = |x: &Tensor| x.square()?.sum_all()?.item();
     let mut by_steps = square(&weight.tensor().detach())?;
+    let mut training = Training::new(STEPS);
     for step in 0..STEPS {
         let before = weight.tensor().detach();
-        optimizer.step(&mlp.loss(&blobs.batch(ROWS, [1, step])?)?.backward()?)?;
+        let loss = mlp.loss(&blobs.batch(ROWS, [1, step])?)?;
+        optimizer.step(&loss.backward()?)?;
+        training.step(step + 1, &loss)?;
         by_steps += square(&weight.tensor().detach().sub(&before)?)?;
     }
     let off = (square(&weight.tensor().detach())? / by_steps - 1.0).abs();

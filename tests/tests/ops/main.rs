@@ -29,6 +29,7 @@ mod position;
 mod precision;
 mod profile;
 mod prune;
+mod quantize;
 mod random;
 mod reduce;
 mod resample;
