@@ -146,11 +146,15 @@ impl Residual {
     /// # Errors
     /// If shapes do not fit.
     pub fn join(&self, x: &Tensor, out: &Tensor) -> Result<Tensor> {
+        let Place { keep, add, .. } = self.place;
+        if let ([_, None, Some(norm)], Factor::One | Factor::Constant(_), Factor::One) = (&self.norms, keep, add) {
+            let x = if let Factor::Constant(c) = keep { x.mul_scalar(c)? } else { x.clone() };
+            return norm.forward_add(out, &x, self.dropout.probability());
+        }
         let mut out = self.dropout.forward(out)?;
         if let Some(norm) = &self.norms[1] {
             out = norm.forward(&out)?;
         }
-        let Place { keep, add, .. } = self.place;
         let times = |x: &Tensor, factor: Factor, gain: &Option<Gain>| match (factor, gain) {
             (Factor::Constant(c), _) => Ok(x.mul_scalar(c)?),
             (_, Some(gain)) => gain.forward(x),
@@ -162,7 +166,7 @@ impl Residual {
             _ => (times(x, keep, &self.factors[0])?, times(&out, add, &self.factors[1])?),
         };
         match &self.norms[2] {
-            Some(norm) => norm.forward_add(&x, &out),
+            Some(norm) => norm.forward_add(&out, &x, 0.0),
             None => Ok(x.add(&out)?),
         }
     }
@@ -178,5 +182,38 @@ impl Module for Residual {
         }
         self.factors.iter().flatten().for_each(|gain| v.module("", gain));
         v.module("", &self.dropout);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wgrad::Device;
+
+    use super::*;
+
+    /// What is added is dropped within the kernel of the norm, in training alone.
+    #[test]
+    fn dropout_before_the_norm_of_the_sum() {
+        let device = Device::new_cpu();
+        let build = Build::new(&device).with_dtype(wgrad::DType::F64);
+        let x = Tensor::normal(0.0, 1.0, &[7, 16], wgrad::DType::F64, &device).unwrap();
+        for keep in [Factor::One, Factor::Constant(1.5)] {
+            let place = Place { keep, ..Place::post("norm") };
+            let residual = Residual::new(place, NormConfig::layer(1e-5), 16, 0.5, &build).unwrap();
+            let run = || {
+                device.set_seed(3);
+                residual.around(&x, |x, _| Ok(x.clone())).unwrap().to_f64_vec().unwrap()
+            };
+            let want = |out: Tensor| {
+                let kept = x.mul_scalar(if keep == Factor::One { 1.0 } else { 1.5 }).unwrap();
+                kept.add(&out).unwrap().layer_norm(None, None, 1e-5).unwrap().to_f64_vec().unwrap()
+            };
+            let same = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12);
+            let trained = run();
+            device.set_seed(3);
+            assert!(same(&trained, &want(x.dropout(0.5).unwrap())), "{keep:?}");
+            residual.train(false);
+            assert!(same(&run(), &want(x.clone())) && !same(&run(), &trained), "{keep:?}");
+        }
     }
 }

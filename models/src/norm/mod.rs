@@ -157,15 +157,16 @@ impl Norm {
         }
     }
 
-    /// The norm of `x + residual`; of kinds that look at one row alone, in one pass.
+    /// The norm of `residual` and `x` after dropout with this probability; of kinds that look at one row alone, in one pass.
     ///
     /// # Errors
     /// If shapes do not fit.
-    pub fn forward_add(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+    pub fn forward_add(&self, x: &Tensor, residual: &Tensor, dropout: f64) -> Result<Tensor> {
         match &self.0 {
             Body::Row { config, weight, bias } => {
-                Ok(x.add_row_norm(residual, 0.0, &options(config, weight.as_ref(), bias.as_ref())?)?.0)
+                Ok(x.add_row_norm(residual, dropout, &options(config, weight.as_ref(), bias.as_ref())?)?.0)
             }
+            _ if dropout > 0.0 => self.forward(&x.dropout(dropout)?.add(residual)?),
             _ => self.forward(&x.add(residual)?),
         }
     }
@@ -214,7 +215,7 @@ mod tests {
             assert_eq!(norm.parameter_count(), 0);
             let x = Tensor::from_slice(values, &[1, values.len()], &device).unwrap();
             let zero = x.zeros_like().unwrap();
-            let (alone, added) = (norm.forward(&x).unwrap(), norm.forward_add(&zero, &x).unwrap());
+            let (alone, added) = (norm.forward(&x).unwrap(), norm.forward_add(&zero, &x, 0.0).unwrap());
             assert_eq!(alone.to_vec::<f64>().unwrap(), added.to_vec::<f64>().unwrap());
             alone.to_vec::<f64>().unwrap()
         };
@@ -246,7 +247,7 @@ mod tests {
             let y = own.forward(&x).unwrap();
             assert_eq!(y.shape(), x.shape(), "{kind:?}");
             let half = x.mul_scalar(0.5).unwrap();
-            let sum = other.forward_add(&half, &half).unwrap();
+            let sum = other.forward_add(&half, &half, 0.0).unwrap();
             assert_eq!(y.to_vec::<f64>().unwrap(), sum.to_vec::<f64>().unwrap(), "{kind:?}");
             let fourth = |row: &[f64]| row.iter().step_by(4).sum::<f64>() / 6.0;
             if matches!(kind, NormKind::Batch { .. }) {
