@@ -25,6 +25,7 @@ mod memory;
 mod nn;
 mod norm;
 mod optim;
+mod parts;
 mod position;
 mod precision;
 mod profile;
