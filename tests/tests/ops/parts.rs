@@ -1,63 +1,55 @@
 //! Attention over more than a driver's loops go: in parts, which are put together.
 
-use wgrad::{AttentionOptions, BlockIndex, BlockLayout, DType, Device, KeyIndex, Mask, Result, Tensor};
-use wgrad_tests::{Input, assert_close, gpu, gpu_with_turns_of};
+use wgrad::{AttentionOptions, Buckets, DType, Device, Disentangled, KeyIndex, Mask, Result, Tensor};
+use wgrad_tests::{Input, gpu, gpu_with_turns_of};
 
-/// The result and all gradients of a loss of it.
-fn all_of(inputs: &[Input], device: &Device, f: &dyn Fn(&[Tensor]) -> Result<Tensor>) -> Vec<Vec<f64>> {
-    let x: Vec<Tensor> = inputs.iter().map(|i| i.stored(device, DType::F32).unwrap()).collect();
-    let out = f(&x).unwrap();
-    let grads = out.mul(&out.add_scalar(0.7).unwrap()).unwrap().sum_all().unwrap().backward().unwrap();
-    let grads = x.iter().map(|x| grads.get(x).unwrap().to_f64_vec().unwrap());
-    [out.to_f64_vec().unwrap()].into_iter().chain(grads).collect()
-}
+use crate::attention_kinds::{all_of, assert_all, inputs};
 
 /// On a GPU whose loops end early, and on the CPU device.
 fn same_in_parts(name: &str, turns: u64, portable: bool, inputs: &[Input], f: &dyn Fn(&[Tensor]) -> Result<Tensor>) {
     let Some(gpu) = gpu_with_turns_of(turns, portable) else { return };
-    let (got, want) = (all_of(inputs, &gpu, f), all_of(inputs, &Device::cpu(), f));
-    for (at, (got, want)) in got.iter().zip(&want).enumerate() {
-        assert_close(&format!("{name}, result {at}"), got, want, 1e-4, 1e-4);
-    }
+    let (got, want) = (all_of(inputs, &gpu, DType::F32, f), all_of(inputs, &Device::cpu(), DType::F64, f));
+    assert_all(name, &got, &want, 2e-5);
     gpu.check_guards().unwrap();
 }
 
-fn inputs(heads: [usize; 2], queries: usize, keys: usize) -> Vec<Input> {
-    let shapes = [[2, heads[0], queries, 8], [2, heads[1], keys, 8], [2, heads[1], keys, 12]];
-    (1..).zip(shapes).map(|(seed, shape)| Input::normal(&shape, seed)).collect()
-}
-
-/// Rows that see nothing, sinks, which belong to one part, and the sums of a relative bias.
+/// Rows that see nothing, and sinks, which belong to one part.
 #[test]
 fn dense() {
-    let (queries, keys) = (150, 140);
-    let extras = [Input::normal(&[2], 4), Input::normal(&[2, queries + keys - 1], 5)];
-    let all = [inputs([2, 1], queries, keys), extras.to_vec()].concat();
-    for portable in [false, true] {
-        same_in_parts("dense", 1000, portable, &all, &|x| {
-            let (sinks, relative_bias) = (Some(x[3].clone()), Some(x[4].clone()));
-            let mask = Mask::causal(-20);
-            x[0].attention(&x[1], &x[2], &AttentionOptions { mask, sinks, relative_bias, ..Default::default() })
-        });
-    }
+    let all = [inputs([2, 1], [150, 140], [8, 12]), vec![Input::normal(&[2], 4)]].concat();
+    same_in_parts("dense", 1000, false, &all, &|x| {
+        let (sinks, mask) = (Some(x[3].clone()), Mask::causal(-20));
+        x[0].attention(&x[1], &x[2], &AttentionOptions { mask, sinks, ..Default::default() })
+    });
 }
 
-/// Sums over queries, and by bucket.
+/// What every browser runs.
 #[test]
-fn lists_of_blocks() {
-    let layout = BlockLayout { query_block: 32, key_block: 32, ..BlockLayout::new(150, 140) };
-    let all = [inputs([2, 2], 150, 140), vec![Input::normal(&[2, 1, 140], 4)]].concat();
-    same_in_parts("blocks", 1000, false, &all, &|x| {
-        let index = BlockIndex::from_mask(&Mask::global_window(3, 40, 10), layout, x[0].device())?;
-        let bias = Some(x[3].clone());
-        x[0].sparse_attention(&x[1], &x[2], &index, &AttentionOptions { bias, ..Default::default() })
+fn dense_without_subgroups() {
+    let all = inputs([2, 1], [150, 140], [8, 12]);
+    same_in_parts("dense", 1000, true, &all, &|x| x[0].attention(&x[1], &x[2], &Default::default()));
+}
+
+/// Sums of gradients of scores along diagonals and by bucket; queries and keys get none.
+#[test]
+fn sums() {
+    let (queries, keys) = (150, 140);
+    let buckets = Buckets::disentangled(queries, keys, 4, Some(20)).unwrap();
+    let shapes = [vec![2, queries + keys - 1], vec![2, 2, keys, buckets.count()]];
+    let extras = (4..).zip(shapes).map(|(seed, shape)| Input::normal(&shape, seed));
+    let all: Vec<Input> =
+        inputs([2, 2], [queries, keys], [8, 12]).into_iter().map(Input::constant).chain(extras).collect();
+    same_in_parts("sums", 1000, false, &all, &|x| {
+        let (relative_bias, p2c) = (Some(x[3].clone()), Some(x[4].clone()));
+        let disentangled = Some(Disentangled { c2p: None, p2c, buckets: buckets.clone() });
+        x[0].attention(&x[1], &x[2], &AttentionOptions { relative_bias, disentangled, ..Default::default() })
     });
 }
 
 #[test]
 fn lists_of_keys() {
     let lists: Vec<u32> = (0..150u32).flat_map(|i| (0..12u32).map(move |n| (i * 7) % 20 + n * 10)).collect();
-    same_in_parts("lists", 400, false, &inputs([2, 1], 150, 140), &|x| {
+    same_in_parts("lists", 400, false, &inputs([2, 1], [150, 140], [8, 12]), &|x| {
         let index = KeyIndex::new(&Tensor::from_slice(&lists, &[1, 1, 150, 12], x[0].device())?, 140)?;
         x[0].sparse_attention(&x[1], &x[2], &index, &Default::default())
     });

@@ -43,9 +43,10 @@ fn mean(valid: &[bool], channel: usize, f: impl Fn(usize, usize) -> f64) -> f64 
     rows.iter().map(|&i| f(i, channel)).sum::<f64>() / rows.len() as f64
 }
 
-/// f64 on the CPU with narrow tolerance, f32 on the GPU with a wide one.
+/// f64 on the CPU with narrow tolerance, f32 on the GPU with a wide one, and halves, which round what is kept, with the widest.
 fn settings() -> Vec<(Device, DType, f64)> {
-    let mut all = vec![(Device::cpu(), DType::F64, 1e-10)];
+    let cpu = Device::cpu();
+    let mut all = vec![(cpu.clone(), DType::F64, 1e-10), (cpu.clone(), DType::F16, 1e-2), (cpu, DType::BF16, 8e-2)];
     all.extend(gpu().map(|gpu| (gpu.clone(), DType::F32, 2e-4)));
     all
 }
