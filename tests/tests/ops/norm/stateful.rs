@@ -165,6 +165,12 @@ fn alpha_mixes_statistics() {
         let var = var.mul_scalar(0.1).unwrap().add_scalar(0.9).unwrap();
         let mixed = mixed.div(&var.add_scalar(1e-5).unwrap().sqrt().unwrap()).unwrap();
         close("a tenth of the batch", &at(0.9), &mixed.to_f64_vec().unwrap(), 1e-5);
+        for (dtype, tolerance) in [(DType::F16, 5e-3), (DType::BF16, 4e-2)] {
+            let norm = AlphaBatchNorm::new(0.9, 1e-5, 3, &Build::new(device).with_dtype(dtype)).unwrap();
+            let half = norm.forward(&x.cast(dtype).unwrap(), None).unwrap();
+            assert_eq!(half.dtype(), dtype);
+            close("a tenth of the batch in halves", &half.to_f64_vec().unwrap(), &at(0.9), tolerance);
+        }
     });
     assert!(AlphaBatchNorm::new(1.1, 1e-5, 3, &Build::new(&Device::cpu())).is_err());
 }
