@@ -2,8 +2,8 @@
 //
 //   dv_j = sum over i of w_ij do_i;   dk_j = sum over i of dx_ij q_i
 //
-// over the queries of all heads of the group. d_kv: dk [batch, keys, heads / group, 4 D4], then dv [batch, keys, heads / group, 4 DV4]. A
-// workgroup has 32 keys and up to 64 columns of both, and goes over the queries by 32.
+// over the queries of all heads of the group. d_kv: for each part dk [batch, keys, heads / group, 4 D4], behind all of them for each part dv
+// [batch, keys, heads / group, 4 DV4]. A workgroup has 32 keys and up to 64 columns of both, and goes over the queries by 32.
 
 //#import common/attention.wgsl
 //#import common/tiles.wgsl
@@ -29,7 +29,8 @@ fn main(
     @builtin(num_workgroups) nwg: vec3<u32>,
     @builtin(local_invocation_id) local: vec3<u32>,
 ) {
-    let group = wg.x + wg.y * nwg.x;
+    let part = (wg.x + wg.y * nwg.x) % PARTS;
+    let group = (wg.x + wg.y * nwg.x) / PARTS;
     let chunks = (max(D4, DV4) + 15u) / 16u;
     let tiles = tile_count(BY_KEY, 32u);
     let key_heads = p.heads / p.group;
@@ -47,7 +48,7 @@ fn main(
         for (var member = 0u; member < p.group; member++) {
             let at = Head(batch, key_head * p.group + member);
             if (leader) { shared_steps = steps_of(BY_KEY, at, rows); }
-            let steps = workgroupUniformLoad(&shared_steps);
+            let steps = part_of(workgroupUniformLoad(&shared_steps), part);
             for (var n = steps.x; n < steps.y; n++) {
                 if (leader) { shared_step = step_of(BY_KEY, at, rows, n); }
                 let step = workgroupUniformLoad(&shared_step);
@@ -83,11 +84,11 @@ fn main(
                 }
             }
         }
-        let values = p.batch * p.keys * key_heads * D4;
+        let values = PARTS * p.batch * p.keys * key_heads * D4;
         let column = chunk + local.x;
         for (var r = 0u; r < 4u; r++) {
             if (j + r < p.keys) {
-                let row = (batch * p.keys + j + r) * key_heads + key_head;
+                let row = ((part * p.batch + batch) * p.keys + j + r) * key_heads + key_head;
                 if (column < D4) { d_kv[row * D4 + column] = dk.left[r]; }
                 if (column + 8u < D4) { d_kv[row * D4 + column + 8u] = dk.right[r]; }
                 if (column < DV4) { d_kv[values + row * DV4 + column] = dv.left[r]; }

@@ -2,8 +2,8 @@
 //
 //   dv_j = sum over i of w_ij do_i;   dk_j = sum over i of dx_ij q_i
 //
-// over the queries of all heads of the group. d_kv: dk [batch, keys, heads / group, 4 D4], then dv [batch, keys, heads / group, 4 DV4]. One
-// subgroup has 16 keys and up to 64 columns of both.
+// over the queries of all heads of the group. d_kv: for each part dk [batch, keys, heads / group, 4 D4], behind all of them for each part dv
+// [batch, keys, heads / group, 4 DV4]. One subgroup has 16 keys and up to 64 columns of both.
 
 const ROWS = 16u;
 
@@ -58,7 +58,8 @@ fn main(
     @builtin(num_workgroups) nwg: vec3<u32>,
     @builtin(subgroup_invocation_id) lane: u32,
 ) {
-    let group = wg.x + wg.y * nwg.x;
+    let part = (wg.x + wg.y * nwg.x) % PARTS;
+    let group = (wg.x + wg.y * nwg.x) / PARTS;
     let chunks = (max(D4, DV4) + 15u) / 16u;
     let tiles = tile_count(BY_KEY, 16u);
     let key_heads = p.heads / p.group;
@@ -79,7 +80,7 @@ fn main(
         clear(&dv_right);
         for (var member = 0u; member < p.group; member++) {
             let at = Head(batch, key_head * p.group + member);
-            let steps = steps_of(BY_KEY, at, rows);
+            let steps = part_of(steps_of(BY_KEY, at, rows), part);
             for (var n = steps.x; n < steps.y; n++) {
                 let step = step_of(BY_KEY, at, rows, n);
                 let query = step.x;
@@ -139,10 +140,10 @@ fn main(
                 }
             }
         }
-        let values = p.batch * p.keys * key_heads * D4;
+        let values = PARTS * p.batch * p.keys * key_heads * D4;
         for (var r = 0u; r < 16u; r++) {
             if (key + r < p.keys) {
-                let row = (batch * p.keys + key + r) * key_heads + key_head;
+                let row = ((part * p.batch + batch) * p.keys + key + r) * key_heads + key_head;
                 if (column < D4) { d_kv[row * D4 + column] = dk_left[r]; }
                 if (column + 8u < D4) { d_kv[row * D4 + column + 8u] = dk_right[r]; }
                 if (column < DV4) { d_kv[values + row * DV4 + column] = dv_left[r]; }

@@ -2,7 +2,7 @@
 //
 //   dp_ij = do_i v_j;   dx_ij = w_ij (dp_ij - delta_i) slope_ij;   dq_i = sum over j of dx_ij k_j
 //
-// stats: [batch, heads, queries, 2], lse and delta; d_o: [batch, queries, heads, 4 DV4]; dq: [batch, queries, heads, 4 D4], of which a
+// stats: [batch, heads, queries, 2], lse and delta; d_o: [batch, queries, heads, 4 DV4]; dq: [PARTS, batch, queries, heads, 4 D4], of which a
 // workgroup has 32 rows and up to 128 columns, and goes over the keys by 32.
 
 //#import common/attention.wgsl
@@ -37,7 +37,8 @@ fn main(
     @builtin(num_workgroups) nwg: vec3<u32>,
     @builtin(local_invocation_id) local: vec3<u32>,
 ) {
-    let group = wg.x + wg.y * nwg.x;
+    let part = (wg.x + wg.y * nwg.x) % PARTS;
+    let group = (wg.x + wg.y * nwg.x) / PARTS;
     let chunks = (D4 + 31u) / 32u;
     let tiles = tile_count(BY_QUERY, 32u);
     let head = group / (chunks * tiles);
@@ -52,7 +53,7 @@ fn main(
         var far = Sum();
         open_union(at, query);
         if (leader) { shared_steps = steps_of(BY_QUERY, at, rows); }
-        let steps = workgroupUniformLoad(&shared_steps);
+        let steps = part_of(workgroupUniformLoad(&shared_steps), part);
         for (var n = steps.x; n < steps.y; n++) {
             if (leader) { shared_step = step_of(BY_QUERY, at, rows, n); }
             let step = workgroupUniformLoad(&shared_step);
@@ -77,7 +78,7 @@ fn main(
         let column = chunk + local.x;
         for (var r = 0u; r < 4u; r++) {
             if (i + r < p.queries) {
-                let row = ((at.batch * p.queries + i + r) * p.heads + at.head) * D4;
+                let row = (((part * p.batch + at.batch) * p.queries + i + r) * p.heads + at.head) * D4;
                 if (column < D4) { dq[row + column] = sum.left[r]; }
                 if (column + 8u < D4) { dq[row + column + 8u] = sum.right[r]; }
                 if (D4 > 16u && column + 16u < D4) { dq[row + column + 16u] = far.left[r]; }

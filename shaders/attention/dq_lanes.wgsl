@@ -2,7 +2,7 @@
 //
 //   dp_ij = do_i v_j;   dx_ij = w_ij (dp_ij - delta_i) slope_ij;   dq_i = sum over j of dx_ij k_j
 //
-// stats: [batch, heads, queries, 2], lse and delta; d_o: [batch, queries, heads, 4 DV4]; dq: [batch, queries, heads, 4 D4], of which one
+// stats: [batch, heads, queries, 2], lse and delta; d_o: [batch, queries, heads, 4 DV4]; dq: [PARTS, batch, queries, heads, 4 D4], of which one
 // subgroup has 16 rows and up to 128 columns.
 
 const ROWS = 16u;
@@ -59,7 +59,8 @@ fn main(
     @builtin(num_workgroups) nwg: vec3<u32>,
     @builtin(subgroup_invocation_id) lane: u32,
 ) {
-    let group = wg.x + wg.y * nwg.x;
+    let part = (wg.x + wg.y * nwg.x) % PARTS;
+    let group = (wg.x + wg.y * nwg.x) / PARTS;
     let chunks = (D4 + 31u) / 32u;
     let tiles = tile_count(BY_QUERY, 16u);
     let head = group / (chunks * tiles);
@@ -81,7 +82,7 @@ fn main(
             clear(&right_far);
         }
         open_union(at, query);
-        let steps = steps_of(BY_QUERY, at, rows);
+        let steps = part_of(steps_of(BY_QUERY, at, rows), part);
         for (var n = steps.x; n < steps.y; n++) {
             let step = step_of(BY_QUERY, at, rows, n);
             let key = step.x;
@@ -130,7 +131,7 @@ fn main(
         }
         for (var r = 0u; r < 16u; r++) {
             if (query + r < p.queries) {
-                let row = ((at.batch * p.queries + query + r) * p.heads + at.head) * D4;
+                let row = (((part * p.batch + at.batch) * p.queries + query + r) * p.heads + at.head) * D4;
                 if (column < D4) { dq[row + column] = left[r]; }
                 if (column + 8u < D4) { dq[row + column + 8u] = right[r]; }
                 if (D4 > 16u && column + 16u < D4) { dq[row + column + 16u] = left_far[r]; }

@@ -2,8 +2,9 @@
 //
 //   o_i = sum over j of w_ij v_j;   lse_i = log of the sum over j of exp(s_ij)
 //
-// o: [batch, queries, heads, 4 DV4]; lse: [batch, heads, queries]. A workgroup has 32 queries and up to 128 columns of the values, and
-// goes over the keys by 32 with a running maximum. Tiles that the mask hides are skipped.
+// both for each part. o: [PARTS, batch, queries, heads, 4 DV4]; lse: [PARTS, batch, heads, queries]. The sinks belong to the first part. A
+// workgroup has 32 queries and up to 128 columns of the values, and goes over the keys by 32 with a running maximum. Tiles that the mask
+// hides are skipped.
 
 //#import common/attention.wgsl
 //#import common/tiles.wgsl
@@ -52,7 +53,8 @@ fn main(
     @builtin(num_workgroups) nwg: vec3<u32>,
     @builtin(local_invocation_id) local: vec3<u32>,
 ) {
-    let group = wg.x + wg.y * nwg.x;
+    let part = (wg.x + wg.y * nwg.x) % PARTS;
+    let group = (wg.x + wg.y * nwg.x) / PARTS;
     let chunks = (DV4 + 31u) / 32u;
     let tiles = tile_count(BY_QUERY, 32u);
     let head = group / (chunks * tiles);
@@ -69,7 +71,7 @@ fn main(
         var far = Sum();
         open_union(at, query);
         if (leader) { shared_steps = steps_of(BY_QUERY, at, rows); }
-        let steps = workgroupUniformLoad(&shared_steps);
+        let steps = part_of(workgroupUniformLoad(&shared_steps), part);
         for (var n = steps.x; n < steps.y; n++) {
             if (leader) { shared_step = step_of(BY_QUERY, at, rows, n); }
             let step = workgroupUniformLoad(&shared_step);
@@ -117,7 +119,7 @@ fn main(
         }
         total = sum_of(total, local);
         var scale = vec4<f32>(1.0);
-        if (HAS_SINKS) {
+        if (HAS_SINKS && part == 0u) {
             let sink = vec4<f32>(load_aux(sinks_start() + at.head));
             let highest = max(most, sink);
             scale = exp_of_negative(most - highest);
@@ -131,13 +133,14 @@ fn main(
         var right = scaled(sum.right, scale);
         far = Sum(scaled(far.left, scale), scaled(far.right, scale));
         let column = chunk + local.x;
+        let to = Head(part * p.batch + at.batch, at.head);
         for (var r = 0u; r < 4u; r++) {
             if (i + r < p.queries) {
-                if (column < DV4) { store4_o(o_at(at, i + r) + column, left[r]); }
-                if (column + 8u < DV4) { store4_o(o_at(at, i + r) + column + 8u, right[r]); }
-                if (DV4 > 16u && column + 16u < DV4) { store4_o(o_at(at, i + r) + column + 16u, far.left[r]); }
-                if (DV4 > 16u && column + 24u < DV4) { store4_o(o_at(at, i + r) + column + 24u, far.right[r]); }
-                if (local.x == 0u && chunk == 0u) { lse[row_of(at, i + r)] = log_sum[r]; }
+                if (column < DV4) { store4_o(o_at(to, i + r) + column, left[r]); }
+                if (column + 8u < DV4) { store4_o(o_at(to, i + r) + column + 8u, right[r]); }
+                if (DV4 > 16u && column + 16u < DV4) { store4_o(o_at(to, i + r) + column + 16u, far.left[r]); }
+                if (DV4 > 16u && column + 24u < DV4) { store4_o(o_at(to, i + r) + column + 24u, far.right[r]); }
+                if (local.x == 0u && chunk == 0u) { lse[row_of(to, i + r)] = log_sum[r]; }
             }
         }
     }

@@ -2,8 +2,8 @@
 //
 //   dv_j = sum over i that list j of w_ij do_i;   dk_j = sum over i that list j of dx_ij q_i
 //
-// in ascending order of the queries, over the heads of the group one after another. d_kv: dk [batch, keys, heads / group, 4 D4], then dv [batch,
-// keys, heads / group, 4 DV4]. One invocation for each key and up to 64 columns of both.
+// in ascending order of the queries, over the heads of the group one after another. d_kv: for each part dk [batch, keys, heads / group, 4 D4],
+// behind all of them for each part dv [batch, keys, heads / group, 4 DV4]. One invocation for each key and up to 64 columns of both.
 
 //#import common/gather.wgsl
 
@@ -19,7 +19,8 @@ fn main(
     @builtin(num_workgroups) nwg: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let work = (wg.x + wg.y * nwg.x) * WORKGROUP + local;
+    let part = ((wg.x + wg.y * nwg.x) * WORKGROUP + local) % PARTS;
+    let work = ((wg.x + wg.y * nwg.x) * WORKGROUP + local) / PARTS;
     let chunks = (max(D4, DV4) + 15u) / 16u;
     let chunk = work % chunks * 16u;
     let j = work / chunks % p.keys;
@@ -38,8 +39,9 @@ fn main(
             let k_row = k_at(at, j);
             let v_row = v_at(at, j);
             let entries = entries_of(at, j);
-            for (var e = entries.x; e < entries.y; e += 4u) {
-                let i = listing_queries(e, entries.y);
+            let fours = part_of(vec2<u32>(0u, (entries.y - entries.x + 3u) / 4u), part);
+            for (var n = fours.x; n < fours.y; n++) {
+                let i = listing_queries(entries.x + 4u * n, entries.y);
                 let q_rows = vec4<u32>(q_at(at, i.x), q_at(at, i.y), q_at(at, i.z), q_at(at, i.w));
                 let o_rows = vec4<u32>(o_at(at, i.x), o_at(at, i.y), o_at(at, i.z), o_at(at, i.w));
                 let stat0 = stats[row_of(at, i.x)];
@@ -77,8 +79,8 @@ fn main(
                 }
             }
         }
-        let values = p.batch * p.keys * key_heads * D4;
-        let row = (batch * p.keys + j) * key_heads + key_head;
+        let values = PARTS * p.batch * p.keys * key_heads * D4;
+        let row = ((part * p.batch + batch) * p.keys + j) * key_heads + key_head;
         for (var c = 0u; c < 16u; c++) {
             let d = chunk + c;
             if (d < D4) { d_kv[row * D4 + d] = dk[c]; }

@@ -2,7 +2,7 @@
 //
 //   dp_ij = do_i v_j;   dx_ij = w_ij (dp_ij - delta_i) slope_ij;   dq_i = sum over listed j of dx_ij k_j
 //
-// stats: [batch, heads, queries, 2], lse and delta; d_o: [batch, queries, heads, 4 DV4]; dq: [batch, queries, heads, 4 D4]. One invocation for
+// stats: [batch, heads, queries, 2], lse and delta; d_o: [batch, queries, heads, 4 DV4]; dq: [PARTS, batch, queries, heads, 4 D4]. One invocation for
 // each query and up to 64 columns.
 
 //#import common/gather.wgsl
@@ -19,7 +19,8 @@ fn main(
     @builtin(num_workgroups) nwg: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let work = (wg.x + wg.y * nwg.x) * WORKGROUP + local;
+    let part = ((wg.x + wg.y * nwg.x) * WORKGROUP + local) % PARTS;
+    let work = ((wg.x + wg.y * nwg.x) * WORKGROUP + local) / PARTS;
     let chunks = (D4 + 15u) / 16u;
     let chunk = work % chunks * 16u;
     let i = work / chunks / p.group % p.queries;
@@ -32,8 +33,9 @@ fn main(
         let stat = stats[row_of(at, i)];
         var sum: array<vec4<f32>, 16>;
         for (var c = 0u; c < 16u; c++) { sum[c] = vec4<f32>(); }
-        for (var n = 0u; n < mask[7]; n += 4u) {
-            let j = listed_keys(at, i, n);
+        let fours = part_of(vec2<u32>(0u, (mask[7] + 3u) / 4u), part);
+        for (var n = fours.x; n < fours.y; n++) {
+            let j = listed_keys(at, i, 4u * n);
             let k_rows = vec4<u32>(k_at(at, j.x), k_at(at, j.y), k_at(at, j.z), k_at(at, j.w));
             let v_rows = vec4<u32>(v_at(at, j.x), v_at(at, j.y), v_at(at, j.z), v_at(at, j.w));
             var products = vec4<f32>();
@@ -58,7 +60,7 @@ fn main(
                 }
             }
         }
-        let row = ((at.batch * p.queries + i) * p.heads + at.head) * D4 + chunk;
+        let row = (((part * p.batch + at.batch) * p.queries + i) * p.heads + at.head) * D4 + chunk;
         for (var c = 0u; c < 16u; c++) {
             if (chunk + c < D4) { dq[row + c] = sum[c]; }
         }

@@ -2,7 +2,8 @@
 //
 //   o_i = sum over listed j of w_ij v_j;   lse_i = log of the sum over listed j of exp(s_ij)
 //
-// with s and w of common/attention.wgsl. o: [batch, queries, heads, 4 DV4]; lse: [batch, heads, queries]. One invocation for each query, and up
+// with s and w of common/attention.wgsl, both for each part. o: [PARTS, batch, queries, heads, 4 DV4]; lse: [PARTS, batch, heads, queries]. The sinks
+// belong to the first part. One invocation for each query, and up
 // to 64 columns of the values, goes over its list by fours with a running maximum; neighbours are the heads of a group.
 
 //#import common/gather.wgsl
@@ -18,7 +19,8 @@ fn main(
     @builtin(num_workgroups) nwg: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let work = (wg.x + wg.y * nwg.x) * WORKGROUP + local;
+    let part = ((wg.x + wg.y * nwg.x) * WORKGROUP + local) % PARTS;
+    let work = ((wg.x + wg.y * nwg.x) * WORKGROUP + local) / PARTS;
     let chunks = (DV4 + 15u) / 16u;
     let chunk = work % chunks * 16u;
     let i = work / chunks / p.group % p.queries;
@@ -31,8 +33,9 @@ fn main(
         var total = 0.0;
         var sum: array<vec4<f32>, 16>;
         for (var c = 0u; c < 16u; c++) { sum[c] = vec4<f32>(); }
-        for (var n = 0u; n < mask[7]; n += 4u) {
-            let j = listed_keys(at, i, n);
+        let fours = part_of(vec2<u32>(0u, (mask[7] + 3u) / 4u), part);
+        for (var n = fours.x; n < fours.y; n++) {
+            let j = listed_keys(at, i, 4u * n);
             let k_rows = vec4<u32>(k_at(at, j.x), k_at(at, j.y), k_at(at, j.z), k_at(at, j.w));
             var products = vec4<f32>();
             for (var d = 0u; d < D4; d++) {
@@ -58,20 +61,21 @@ fn main(
             }
         }
         var scale = 1.0;
-        if (HAS_SINKS) {
+        if (HAS_SINKS && part == 0u) {
             let sink = load_aux(sinks_start() + at.head);
             let highest = max(most, sink);
             scale = exp_of_negative(vec4<f32>(most - highest)).x;
             total = total * scale + exp_of_negative(vec4<f32>(sink - highest)).x;
             most = highest;
         }
+        let to = Head(part * p.batch + at.batch, at.head);
         let some = total > 0.0;
         scale = select(0.0, scale / max(total, 1e-30), some);
         for (var c = 0u; c < 16u; c++) {
-            if (chunk + c < DV4) { store4_o(o_at(at, i) + chunk + c, sum[c] * scale); }
+            if (chunk + c < DV4) { store4_o(o_at(to, i) + chunk + c, sum[c] * scale); }
         }
         if (chunk == 0u) {
-            lse[row_of(at, i)] = select(NOTHING, most + ln_(vec4<f32>(max(total, 1e-30))).x, some);
+            lse[row_of(to, i)] = select(NOTHING, most + ln_(vec4<f32>(max(total, 1e-30))).x, some);
         }
     }
 }

@@ -7,6 +7,8 @@
 //
 // A workgroup goes over a row, a column or a diagonal of tiles of 32 queries and 32 keys. Since the distances of a bucket follow each
 // other, so do its pairs in a row or column: the invocation that owns it stores each sum once, and the others are zeros from before.
+//
+// Each part has sums of its own, one behind the other, but those over nothing, which are stored once.
 
 //#import common/attention.wgsl
 //#import common/tiles.wgsl
@@ -96,7 +98,8 @@ fn main(
     @builtin(local_invocation_id) local: vec3<u32>,
     @builtin(local_invocation_index) cell: u32,
 ) {
-    let group = wg.x + wg.y * nwg.x;
+    let part = (wg.x + wg.y * nwg.x) % PARTS;
+    let group = (wg.x + wg.y * nwg.x) / PARTS;
     let rows = (p.queries + 31u) / 32u;
     let columns = (p.keys + 31u) / 32u;
     // The tiles of this workgroup: the first, how many, and whether they go along queries and keys.
@@ -127,7 +130,10 @@ fn main(
     if (at.batch < p.batch) {
         let leader = cell == 0u;
         var run = Run(0.0, 0xffffffffu);
-        for (var n = 0u; n < count; n++) {
+        let tiles = part_of(vec2<u32>(0u, count), part);
+        // Behind the sums of the parts before.
+        let own = part * p.batch * p.heads;
+        for (var n = tiles.x; n < tiles.y; n++) {
             let query = 32u * (first.x + n * along.x);
             let key = 32u * (first.y + n * along.y);
             if (leader) { shared_kind = kind_of(at, query, key); }
@@ -161,14 +167,14 @@ fn main(
                     if (OVER == 1u && cell < 32u) { run.sum += in_tile(m, cell); }
                     // Diagonal cell of the tile: key - query = cell - 31.
                     if (OVER == 2u && m + cell >= 31u && m + cell < 63u) { run.sum += in_tile(m, m + cell - 31u); }
-                    if (OVER == 3u && cell < 32u) { step(&run, row_of(at, query + cell), query + cell, key + m, in_tile(cell, m)); }
-                    if (OVER == 4u && cell < 32u) { step(&run, head * p.keys + key + cell, query + m, key + cell, in_tile(m, cell)); }
+                    if (OVER == 3u && cell < 32u) { step(&run, own * p.queries + row_of(at, query + cell), query + cell, key + m, in_tile(cell, m)); }
+                    if (OVER == 4u && cell < 32u) { step(&run, (own + head) * p.keys + key + cell, query + m, key + cell, in_tile(m, cell)); }
                 }
             }
         }
-        if (OVER == 1u && cell < 32u && 32u * owner + cell < p.keys) { sums[head * p.keys + 32u * owner + cell] = run.sum; }
-        if (OVER == 2u) { sums[group * 64u + cell] = select(0.0, run.sum, cell < 63u); }
-        if (OVER == 3u && cell < 32u && 32u * owner + cell < p.queries) { flush(run, head * p.queries + 32u * owner + cell); }
-        if (OVER == 4u && cell < 32u && 32u * owner + cell < p.keys) { flush(run, head * p.keys + 32u * owner + cell); }
+        if (OVER == 1u && cell < 32u && 32u * owner + cell < p.keys) { sums[(own + head) * p.keys + 32u * owner + cell] = run.sum; }
+        if (OVER == 2u) { sums[(own * owners + group) * 64u + cell] = select(0.0, run.sum, cell < 63u); }
+        if (OVER == 3u && cell < 32u && 32u * owner + cell < p.queries) { flush(run, (own + head) * p.queries + 32u * owner + cell); }
+        if (OVER == 4u && cell < 32u && 32u * owner + cell < p.keys) { flush(run, (own + head) * p.keys + 32u * owner + cell); }
     }
 }

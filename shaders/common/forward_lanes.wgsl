@@ -2,7 +2,8 @@
 //
 //   o_i = sum over j of w_ij v_j;   lse_i = log of the sum over j of exp(s_ij)
 //
-// with s and w of common/attention.wgsl. o: [batch, queries, heads, 4 DV4]; lse: [batch, heads, queries]. One subgroup has ROWS queries
+// with s and w of common/attention.wgsl, both for each part. o: [PARTS, batch, queries, heads, 4 DV4]; lse: [PARTS, batch, heads, queries]. The sinks
+// belong to the first part. One subgroup has ROWS queries
 // and up to 128 columns of the values, and goes over the keys with a running maximum (Dao, "FlashAttention-2", 2023).
 
 //#import common/attention.wgsl
@@ -70,7 +71,8 @@ fn main(
     @builtin(num_workgroups) nwg: vec3<u32>,
     @builtin(subgroup_invocation_id) lane: u32,
 ) {
-    let group = wg.x + wg.y * nwg.x;
+    let part = (wg.x + wg.y * nwg.x) % PARTS;
+    let group = (wg.x + wg.y * nwg.x) / PARTS;
     let chunks = (DV4 + 31u) / 32u;
     let tiles = tile_count(BY_QUERY, ROWS);
     let head = group / (chunks * tiles);
@@ -94,7 +96,7 @@ fn main(
             clear(&right_far);
         }
         open_union(at, query);
-        let steps = steps_of(BY_QUERY, at, rows);
+        let steps = part_of(steps_of(BY_QUERY, at, rows), part);
         for (var n = steps.x; n < steps.y; n++) {
             let step = step_of(BY_QUERY, at, rows, n);
             let key = step.x;
@@ -163,7 +165,7 @@ fn main(
             var sum = subgroupAdd(total[r]);
             var highest = most[r];
             var shrink = 1.0;
-            if (HAS_SINKS) {
+            if (HAS_SINKS && part == 0u) {
                 let sink = load_aux(sinks_start() + at.head);
                 highest = max(highest, sink);
                 shrink = exp(most[r] - highest);
@@ -171,13 +173,13 @@ fn main(
             }
             if (query + r < p.queries) {
                 let scale = select(0.0, shrink / max(sum, 1e-30), sum > 0.0);
-                let row = ((at.batch * p.queries + query + r) * p.heads + at.head) * DV4;
+                let row = (((part * p.batch + at.batch) * p.queries + query + r) * p.heads + at.head) * DV4;
                 if (column < DV4) { store4_o(row + column, left[r] * scale); }
                 if (column + 8u < DV4) { store4_o(row + column + 8u, right[r] * scale); }
                 if (DV4 > 16u && column + 16u < DV4) { store4_o(row + column + 16u, left_far[r] * scale); }
                 if (DV4 > 16u && column + 24u < DV4) { store4_o(row + column + 24u, right_far[r] * scale); }
                 if (lane == 0u && group % chunks == 0u) {
-                    lse[row_of(at, query + r)] = select(NOTHING, highest + log(max(sum, 1e-30)), sum > 0.0);
+                    lse[row_of(Head(part * p.batch + at.batch, at.head), query + r)] = select(NOTHING, highest + log(max(sum, 1e-30)), sum > 0.0);
                 }
             }
         }

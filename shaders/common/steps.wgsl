@@ -15,6 +15,19 @@
 
 override HAS_UNIONS: bool = false;
 
+// Into how many parts the columns of a row of tiles, or the entries of a list, are divided, each computed by itself; the host puts their results
+// together. One, but for drivers whose loops end after some turns.
+override PARTS: u32 = 1u;
+
+// The n-th part of what goes from .x to before .y.
+fn part_of(range: vec2<u32>, n: u32) -> vec2<u32> {
+    if (PARTS == 1u) {
+        return range;
+    }
+    let size = (max(range.y, range.x) - range.x + PARTS - 1u) / PARTS;
+    return min(range.x + size * vec2<u32>(n, n + 1u), range.yy);
+}
+
 // The first entry of the union of the tile at hand, and the last place.
 var<private> union_entries: vec2<u32>;
 

@@ -46,14 +46,19 @@ pub fn fresh_gpu() -> Option<Device> {
 
 /// As [`fresh_gpu`], with kernels that may see no more than `bytes` of a tensor.
 pub fn gpu_with_bindings_of(bytes: u64) -> Option<Device> {
-    open_with(false, Some(bytes))
+    open_with(false, Some(bytes), None)
+}
+
+/// As [`fresh_gpu`], or with no more than what every browser has, with kernels whose loops may take no more than so many turns.
+pub fn gpu_with_turns_of(turns: u64, portable: bool) -> Option<Device> {
+    open_with(portable, None, Some(turns))
 }
 
 fn open(portable: bool) -> Option<Device> {
-    open_with(portable, None)
+    open_with(portable, None, None)
 }
 
-fn open_with(portable: bool, binding_limit: Option<u64>) -> Option<Device> {
+fn open_with(portable: bool, binding_limit: Option<u64>, loop_limit: Option<u64>) -> Option<Device> {
     if env::var("WGRAD_SKIP_GPU").is_ok_and(|v| v == "1") {
         say("WGRAD_SKIP_GPU=1: the GPU kernels are not tested");
         return None;
@@ -73,11 +78,12 @@ fn open_with(portable: bool, binding_limit: Option<u64>) -> Option<Device> {
     (options.checked, options.guards) = (env::var("WGRAD_TEST_CHECKED").is_ok_and(|v| v == "1"), true);
     options.portable = portable;
     options.binding_limit = binding_limit;
+    options.loop_limit = loop_limit.or(options.loop_limit);
     if portable {
         options.immediates = false;
     }
     let device = Device::open(select, options).unwrap_or_else(|why| panic!("{why}\n{INSTALL}"));
-    if !portable && binding_limit.is_none() {
+    if !portable && binding_limit.is_none() && loop_limit.is_none() {
         let name = device.to_string();
         let driver = adapters().into_iter().find(|a| a.name == name).map(|a| a.driver).unwrap_or_default();
         say(&format!("GPU under test: {name}, {driver}"));

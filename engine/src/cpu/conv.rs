@@ -4,6 +4,7 @@ use super::Float;
 use super::parallel::fill_rows;
 use crate::layout::Dims;
 use crate::ops::conv::Windows;
+use crate::profile::{operations, touched};
 use crate::{DType, Result, Tensor};
 
 impl Windows {
@@ -83,6 +84,8 @@ pub(crate) fn direct(op: &'static str, x: &Tensor, weight: &Tensor, plan: &Windo
         });
         Tensor::from_cpu(op, out, Dims::new(op, &[n, plan.outputs, plan.out[0], plan.out[1]])?, x.device())
     }
+    touched(op, 0);
+    operations(plan.operations(x.shape()[0]));
     if x.dtype() == DType::F64 { run::<f64>(op, x, weight, plan) } else { run::<f32>(op, x, weight, plan) }
 }
 
@@ -103,6 +106,8 @@ pub(crate) fn direct_input(op: &'static str, y: &Tensor, weight: &Tensor, plan: 
         });
         Tensor::from_cpu(op, out, Dims::new(op, &[n, plan.channels, plan.size[0], plan.size[1]])?, y.device())
     }
+    touched(op, 0);
+    operations(plan.operations(y.shape()[0]));
     if y.dtype() == DType::F64 { run::<f64>(op, y, weight, plan) } else { run::<f32>(op, y, weight, plan) }
 }
 
@@ -123,5 +128,7 @@ pub(crate) fn direct_weight(op: &'static str, x: &Tensor, y: &Tensor, plan: &Win
         });
         Tensor::from_cpu(op, out, Dims::new(op, &plan.weight_shape())?, x.device())
     }
+    touched(op, 0);
+    operations(plan.operations(x.shape()[0]));
     if x.dtype() == DType::F64 { run::<f64>(op, x, y, plan) } else { run::<f32>(op, x, y, plan) }
 }

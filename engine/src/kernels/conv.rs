@@ -59,6 +59,7 @@ fn fours(
     reads: &[(&'static str, &Tensor)],
     write: (&'static str, Dims),
     params: &[u32],
+    operations: u64,
 ) -> Result<Tensor> {
     let first = reads[0].1;
     let out = Tensor::gpu_uninit(op, write.1, first.dtype(), first.device())?;
@@ -69,14 +70,15 @@ fn fours(
         bind.push(Bind::Read(x.gpu_buffer(op)?));
     }
     bind.push(Bind::Write(out.gpu_buffer(op)?));
-    gpu_of(op, first)?.run(Launch {
+    let launch = Launch {
         kernel,
         elems: &elems,
         constants: &[],
         bind: &bind,
         params: bytemuck::cast_slice(params),
         groups: groups(out.elements().div_ceil(4)),
-    })?;
+    };
+    gpu_of(op, first)?.run_counted(launch, operations)?;
     Ok(out)
 }
 
@@ -87,7 +89,7 @@ pub(crate) fn unfold(op: &'static str, x: &Tensor, plan: &Windows) -> Result<Ten
     let shape = Dims::new(op, &[n, plan.places(), plan.channels * plan.taps()])?;
     let layout = images(op, n, plan.outputs, plan.out)?;
     let params = params(op, shape.elements(), n, plan, x.layout(), &layout, 0)?;
-    fours(op, "conv/unfold", &[("x", &x)], ("y", shape), &params)
+    fours(op, "conv/unfold", &[("x", &x)], ("y", shape), &params, 0)
 }
 
 /// Of dense `y [n, places, channels * taps]`: `[n, channels, size]`.
@@ -98,7 +100,7 @@ pub(crate) fn fold(op: &'static str, y: &Tensor, plan: &Windows) -> Result<Tenso
     let at = Layout { offset: y.layout().offset, ..images(op, n, plan.outputs, plan.out)? };
     size(op, y.elements())?;
     let params = params(op, x.elements(), n, plan, &x, &at, 0)?;
-    fours(op, "conv/fold", &[("y", &y)], ("x", x.shape), &params)
+    fours(op, "conv/fold", &[("y", &y)], ("x", x.shape), &params, 0)
 }
 
 /// Of `x [n, channels, size]`, any view, and a dense weight: `[n, outputs, out]`.
@@ -108,7 +110,7 @@ pub(crate) fn direct(op: &'static str, x: &Tensor, weight: &Tensor, plan: &Windo
     let n = x.shape()[0];
     let y = images(op, n, plan.outputs, plan.out)?;
     let params = params(op, y.elements(), n, plan, x.layout(), &y, weight.layout().offset)?;
-    fours(op, "conv/direct", &[("x", &x), ("weight", &weight)], ("y", y.shape), &params)
+    fours(op, "conv/direct", &[("x", &x), ("weight", &weight)], ("y", y.shape), &params, plan.operations(n))
 }
 
 /// Of `y [n, outputs, out]`, any view, and a dense weight: `[n, channels, size]`.
@@ -118,7 +120,7 @@ pub(crate) fn direct_input(op: &'static str, y: &Tensor, weight: &Tensor, plan: 
     let n = y.shape()[0];
     let x = images(op, n, plan.channels, plan.size)?;
     let params = params(op, x.elements(), n, plan, &x, y.layout(), weight.layout().offset)?;
-    fours(op, "conv/direct_input", &[("y", &y), ("weight", &weight)], ("x", x.shape), &params)
+    fours(op, "conv/direct_input", &[("y", &y), ("weight", &weight)], ("x", x.shape), &params, plan.operations(n))
 }
 
 /// Of `x [n, channels, size]` and `y [n, outputs, out]`, any views: the f32 gradient of the weight.
@@ -130,14 +132,15 @@ pub(crate) fn direct_weight(op: &'static str, x: &Tensor, y: &Tensor, plan: &Win
     let out = Tensor::gpu_uninit(op, shape, DType::F32, x.device())?;
     let params = params(op, shape.elements(), n, plan, x.layout(), y.layout(), 0)?;
     let ([workgroup, lanes], groups) = rows::spread(gpu, shape.elements(), n * plan.places());
-    gpu.run(Launch {
+    let launch = Launch {
         kernel: "conv/direct_weight",
         elems: &[("x", x.dtype()), ("y", y.dtype())],
         constants: &[workgroup, lanes],
         bind: &[Bind::Read(x.gpu_buffer(op)?), Bind::Read(y.gpu_buffer(op)?), Bind::Write(out.gpu_buffer(op)?)],
         params: bytemuck::cast_slice(&params),
         groups,
-    })?;
+    };
+    gpu.run_counted(launch, plan.operations(n))?;
     Ok(out)
 }
 

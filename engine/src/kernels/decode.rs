@@ -103,7 +103,7 @@ pub(crate) fn decode(
     // What a step reads of the cache at most.
     let read = |plane: &Plane, width: usize| plane.dtype().gpu_bytes(batch * plan.key_heads * keys * width);
     let gpu = gpu_of(op, &query)?;
-    gpu.run(Launch {
+    let launch = Launch {
         kernel: Filled {
             kernel: "attention/decode",
             visible: operands.visible.as_ref().map(|code| code.text),
@@ -132,7 +132,8 @@ pub(crate) fn decode(
         ],
         params: bytemuck::cast_slice(&params),
         groups: (batch * plan.key_heads * blocks * splits * (4 * dv4).div_ceil(COLUMNS)) as u64,
-    })?;
+    };
+    gpu.run_counted(launch, plan.operations(1, 1))?;
     let out = Tensor::gpu_uninit(op, Dims::new(op, &[batch, queries, heads, 4 * dv4])?, dtype, device)?;
     let mut params = Vec::with_capacity(6);
     for n in [rows, heads, queries, splits, dv4, sinks] {

@@ -1,6 +1,7 @@
 //! Who sees whom: the one description that all attention shares.
 
 mod check;
+pub(crate) mod cost;
 mod dense;
 pub(crate) mod lower;
 pub(crate) mod steps;
@@ -228,17 +229,6 @@ impl Mask {
     /// The kinds of its terms, as the words have them, each a bit: kernels leave out what the others would need.
     pub(crate) fn kinds(&self) -> u32 {
         self.terms.iter().fold(0, |kinds, term| kinds | 1 << term.kind())
-    }
-
-    /// Most keys that a query can see, and queries that a key can, where a window says so. Segments have no such number, and are taken for
-    /// short.
-    pub(crate) fn widest(&self) -> Option<usize> {
-        let of_term = |term: &Term| match term {
-            Term::Band { low, high, first, rows: 0 } if first.is_empty() => usize::try_from(high - low + 1).ok(),
-            Term::Segments { .. } => Some(0),
-            _ => None,
-        };
-        self.terms.iter().filter_map(of_term).min()
     }
 
     /// Whether every query sees every key.

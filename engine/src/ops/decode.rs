@@ -7,6 +7,7 @@ use crate::device::Kind;
 use crate::kernels::decode as kernels;
 use crate::layout::broadcast_shape;
 use crate::mask::Pairs;
+use crate::mask::cost::Cost;
 use crate::ops::attention::{AttentionOptions, Plan, checked_scale};
 use crate::ops::rows::{narrowed, wide};
 use crate::snippet::VisibleCode;
@@ -163,8 +164,9 @@ fn check(query: &Tensor, pages: &Pages, places: &Places, options: &AttentionOpti
         blocks: None,
         buckets: 0,
         kinds: options.mask.kinds(),
-        widest: None,
-        by_lists: false,
+        mask: Cost::default(),
+        seen: heads * options.mask.clone().at((pairs.keys - queries) as i64).most_pairs(pairs),
+        lists: None,
         united: false,
     })
 }

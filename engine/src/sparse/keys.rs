@@ -23,8 +23,10 @@ pub struct KeyIndex {
     keys: usize,
     /// By matrix and key the entries that name it.
     by_key: Arc<Groups>,
-    /// Keys that neighbouring queries share, where that is worth it: words of `unions.rs`.
-    unions: Option<Tensor>,
+    /// Keys that neighbouring queries share, where that is worth it: words of `unions.rs`. Empty where nobody has looked yet: only GPUs use them.
+    unions: Arc<OnceLock<Option<Tensor>>>,
+    /// Most queries that list one key, as far as the host knows.
+    longest: usize,
     lowered: Arc<OnceLock<Lowered>>,
 }
 
@@ -51,7 +53,7 @@ impl KeyIndex {
                 return Err(Error::argument(op, format!("list {row} has key {key} behind padding")));
             }
         }
-        Self::ascending(op, lists, keys)?.with_unions(&host)
+        Self::ascending(op, lists, keys)?.known(&host)
     }
 
     /// From lists [batch, heads, blocks, k] of one list for each block of `query_block` queries, else as [`KeyIndex::new`] takes them.
@@ -76,24 +78,48 @@ impl KeyIndex {
     /// # Errors
     /// Those of the device.
     pub fn united(&self) -> Result<Self> {
-        self.clone().with_unions(&self.lists.to_vec::<u32>()?)
+        let unions = self.shared(&self.lists.to_vec::<u32>()?)?;
+        // What was lowered lacks them.
+        Ok(KeyIndex { unions: Arc::new(unions.into()), lowered: Arc::default(), ..self.clone() })
     }
 
-    /// The same, with the lists on the host at hand.
-    fn with_unions(mut self, lists: &[u32]) -> Result<Self> {
+    /// The words of the unions of the lists, which are at hand on the host.
+    fn shared(&self, lists: &[u32]) -> Result<Option<Tensor>> {
         let &[_, _, queries, k] = self.sizes();
-        if let Some(words) = unions(lists, queries, k, PADDING) {
-            let length = words.len();
-            self.unions = Some(Tensor::from_vec(words, &[length], self.lists.device())?);
-            // What was lowered lacks them.
-            self.lowered = Arc::default();
+        let Some(words) = unions(lists, queries, k, PADDING) else { return Ok(None) };
+        let length = words.len();
+        Tensor::from_vec(words, &[length], self.lists.device()).map(Some)
+    }
+
+    /// The same index with what its lists say, which are at hand on the host. On the CPU device unions are not looked for until they are asked for.
+    fn known(mut self, lists: &[u32]) -> Result<Self> {
+        let &[_, _, queries, k] = self.sizes();
+        let mut counts = vec![0; self.keys];
+        self.longest = 0;
+        for matrix in lists.chunks(queries * k) {
+            counts.fill(0);
+            matrix.iter().filter(|&&key| key != PADDING).for_each(|&key| counts[key as usize] += 1);
+            self.longest = counts.iter().copied().max().unwrap_or_default().max(self.longest);
         }
+        let unions = if self.lists.device().is_gpu() { self.shared(lists)?.into() } else { OnceLock::new() };
+        self.unions = Arc::new(unions);
         Ok(self)
     }
 
     /// Whether neighbouring queries go over the union of their lists together, on a GPU.
     pub fn is_united(&self) -> bool {
-        self.unions.is_some()
+        self.unions().is_some()
+    }
+
+    fn unions(&self) -> Option<&Tensor> {
+        // Lists of the CPU device, which are read without waiting.
+        let look = || self.shared(&self.lists.to_vec::<u32>().ok()?).ok().flatten();
+        self.unions.get_or_init(look).as_ref()
+    }
+
+    /// Of the lists, and the most queries that list one key, as far as the host knows.
+    pub(crate) fn lengths(&self) -> [usize; 2] {
+        [self.sizes()[3], self.longest]
     }
 
     /// From the edges of a graph, each a batch element, a query, and a key that it sees, in any order; one that comes twice counts once.
@@ -120,7 +146,7 @@ impl KeyIndex {
         let host = lists.concat();
         let lists = Tensor::from_vec(host.clone(), &[batch, 1, queries, k], device)?;
         check_shape(op, &lists, keys)?;
-        Self::ascending(op, &lists, keys)?.with_unions(&host)
+        Self::ascending(op, &lists, keys)?.known(&host)
     }
 
     /// For each query, the `k` keys of the highest scores among those that `mask` lets it see, the first ones among equals. `scores` is [batch,
@@ -168,7 +194,9 @@ impl KeyIndex {
         let nowhere = Tensor::zeros(&[1], DType::U32, device)?;
         let slots = Tensor::where_cond(&lists.eq(&padding)?, &nowhere, &lists.add(&first)?)?;
         let by_key = group(op, &slots.reshape(&[-1])?.contiguous()?, batch * heads * keys)?;
-        Ok(KeyIndex { lists, keys, by_key: Arc::new(by_key), unions: None, lowered: Arc::default() })
+        // Nobody looks for unions of what a device chose: that would wait for it.
+        let (by_key, unions, longest) = (Arc::new(by_key), Arc::new(OnceLock::from(None)), lists.shape()[2]);
+        Ok(KeyIndex { lists, keys, by_key, unions, longest, lowered: Arc::default() })
     }
 
     /// The lists [batch, heads, queries, k].
@@ -202,7 +230,7 @@ impl KeyIndex {
             // Places are filled in: 1, 2 and 5, and 7 where there is something.
             let header = [KEYS, 0, 0, batch as u32, heads as u32, 0, k as u32, 0];
             let mut arrays = vec![(1, lists?), (2, starts?), (5, order?)];
-            if let Some(unions) = &self.unions {
+            if let Some(unions) = self.unions().filter(|_| device.is_gpu()) {
                 arrays.push((7, flat(unions)?));
             }
             mask.with_lists(op, header, &arrays, pairs, device)

@@ -75,6 +75,20 @@ impl Tensor {
         reference::attention_weights(self, key, options)
     }
 
+    /// The weights [batch, heads, queries, keys] that [`Tensor::sparse_attention`] gives the values, for probes: all of them in memory, zeros where
+    /// nothing is listed.
+    ///
+    /// # Errors
+    /// As [`Tensor::sparse_attention`].
+    pub fn sparse_attention_weights<'a>(
+        &self,
+        key: &Tensor,
+        index: impl Into<SparseIndex<'a>>,
+        options: &AttentionOptions,
+    ) -> Result<Tensor> {
+        reference::sparse_attention_weights(self, key, index, options)
+    }
+
     /// [`Tensor::rotary`] by any angles: `self` is [batch, heads, time, head_dim], `positions` u32 or i32 [batch, time], or for angles of
     /// several axes [batch, axes, time]. Angles are exact at any position.
     ///

@@ -38,7 +38,7 @@ impl Case {
             group: one_of(&[1, 1, 3, 4]),
             queries,
             widths: [one_of(&[3, 8, 16]), one_of(&[5, 8, 20])],
-            term: one_of(&[0, 1, 2, 3, 4, 5]),
+            term: one_of(&[0, 1, 2, 3, 4, 5, 6, 7, 8]),
             bias: one_of(&[0, 0, 1]) == 1,
             relative: one_of(&[0, 1]) == 1,
             sinks: one_of(&[0, 1]) == 1,
@@ -62,6 +62,23 @@ impl Case {
             2 => Mask::causal(0).and(Mask::window(40, 0)),
             3 => Mask::causal(0).and(Mask::sink_window(2, 20, 0)),
             4 => Mask::key_lengths(&self.lengths.iter().map(|n| n / 2).collect::<Vec<_>>()),
+            6 => Mask::prefix(&self.lengths.iter().map(|n| n / 3).collect::<Vec<_>>()),
+            7 => {
+                let (batch, longest) = (self.lengths.len(), self.longest());
+                let ids = |n: usize, each: usize| {
+                    let ids = (0..batch * n).map(|i| (i % n / each) as u32 % 5).collect();
+                    Tensor::from_vec(ids, &[batch, n], &Device::cpu()).unwrap()
+                };
+                Mask::segments(&ids(self.queries, 2), &ids(longest, 40))
+            }
+            8 => {
+                let longest = self.longest();
+                let of = |f: &dyn Fn(usize) -> usize| {
+                    let times = (0..self.heads() * longest).map(|i| f(i % longest) as i32 + (i / longest) as i32);
+                    Tensor::from_vec(times.collect(), &[1, self.heads(), longest], &Device::cpu()).unwrap()
+                };
+                Mask::intervals(&of(&|j| j * 2 / 3), &of(&|j| j + longest / 2), None)
+            }
             _ => {
                 let (batch, longest) = (self.lengths.len(), self.longest());
                 let mut random = Random::new(self.seed ^ 3);
@@ -207,6 +224,31 @@ fn every_option_on_every_device() {
         same_as_attention(&wide, &device, DType::F32, DType::F16, 5e-3);
         same_as_attention(&all, &device, DType::BF16, DType::BF16, 0.05);
         device.check_guards().unwrap();
+    }
+}
+
+/// Keys of 64 and 128, and masks of three kinds in one kernel: those that are not meant hide nothing.
+#[test]
+fn wide_keys_under_masks_by_name() {
+    let plain = Case { bias: false, relative: false, sinks: false, softcap: false, ..Case::draw(5) };
+    for widths in [[64, 64], [128, 128]] {
+        for term in [6, 7, 8] {
+            let lengths = vec![70, 300];
+            let case = Case { widths, term, lengths, queries: 1, key_heads: 1, group: 2, ..plain.clone() };
+            same_as_attention(&case, &Device::cpu(), DType::F64, DType::F64, 1e-10);
+            let Some(gpu) = gpu() else { continue };
+            let (inputs, mut options) = case.inputs(DType::F32, gpu);
+            let want = case.composed(&inputs, &options);
+            let zeros = |shape: &[usize], dtype| Tensor::zeros(shape, dtype, &Device::cpu()).unwrap();
+            let always = Tensor::full(1e6, &[1, 1, 300], DType::I32, &Device::cpu()).unwrap();
+            options.mask = options
+                .mask
+                .and(Mask::window(1000, 1000))
+                .and(Mask::segments(&zeros(&[1, 1], DType::U32), &zeros(&[1, 300], DType::U32)))
+                .and(Mask::intervals(&zeros(&[1, 1, 300], DType::I32), &always, None));
+            let got = inputs[0].decode(&case.fill(&inputs, DType::F32).unwrap(), &options).unwrap();
+            assert_close(&format!("{case:?}"), &got.to_f64_vec().unwrap(), &want, 1e-5, 1e-5);
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 use wgrad::{DType, Device, LinearAttention, Result, Tensor, nn, reference};
 use wgrad_tests::{
-    Input, assert_close, each_device, expect_error, gradcheck, gradcheck_within, same_on_devices_within, strategy,
+    Input, assert_close, each_device, expect_error, fresh_gpu, gpu, gradcheck, gradcheck_within,
+    same_on_devices_within, strategy,
 };
 
 fn inputs(length: usize, heads: usize) -> Vec<Input> {
@@ -59,6 +60,70 @@ fn gradients() {
         gradcheck("linear_attention", inputs, run);
         same_on_devices_within(8.0, "linear_attention", inputs, run);
     }
+}
+
+/// What earlier calls left behind gets a gradient, chunk by chunk and step by step.
+#[test]
+fn gradients_through_the_state() {
+    for [causal, decay, normalize] in KINDS {
+        let width = if normalize { 5 } else { 4 };
+        let state = Input::uniform(0.1, 1.0, &[2, 2, 3, width], 9);
+        // Without decay its logarithms are there for their place alone.
+        let mut all = inputs(7, 2);
+        all[3].differentiable = decay;
+        all.push(state);
+        let run = |x: &[Tensor]| -> Result<Tensor> {
+            let options = LinearAttention { state: Some(x[4].clone()), ..options(x, causal, decay, normalize, 3) };
+            let (out, state) = x[0].linear_attention(&x[1], &x[2], &options)?;
+            out.square()?.add(&state.square()?.mean_all()?)
+        };
+        gradcheck("linear_attention after a state", &all, run);
+        let steps = |x: &[Tensor]| -> Result<Tensor> {
+            let options = options(x, true, decay, normalize, 3);
+            let (mut state, mut rows) = (x[4].clone(), Vec::new());
+            for i in 0..7 {
+                let [q, k, v] = [0, 1, 2].map(|of| x[of].select(2, i));
+                let (row, after) = q?.linear_attention_step(&k?, &v?, &state, &options)?;
+                rows.push(row);
+                state = after;
+            }
+            Tensor::stack(&rows.iter().collect::<Vec<_>>(), 2)?.square()?.add(&state.square()?.mean_all()?)
+        };
+        if causal {
+            gradcheck("linear_attention_step", &all, steps);
+            let of = |f: &dyn Fn(&[Tensor]) -> Result<Tensor>| {
+                let x: Vec<Tensor> = all.iter().map(|i| i.stored(&Device::cpu(), DType::F64).unwrap()).collect();
+                let grads = f(&x).unwrap().sum_all().unwrap().backward().unwrap();
+                let leaves = all.iter().zip(&x).filter(|(input, _)| input.differentiable);
+                leaves.flat_map(|(_, x)| grads.get(x).unwrap().to_f64_vec().unwrap()).collect::<Vec<_>>()
+            };
+            assert_close("steps and chunks", &of(&steps), &of(&run), 1e-11, 1e-11);
+        }
+    }
+    let Some(gpu) = gpu() else { return };
+    let all = [inputs(7, 2), vec![Input::uniform(0.1, 1.0, &[2, 2, 3, 4], 9)]].concat();
+    let [got, want] = [gpu, &Device::cpu()].map(|device| {
+        let x: Vec<Tensor> = all.iter().map(|i| i.stored(device, DType::F32).unwrap()).collect();
+        let options = LinearAttention { state: Some(x[4].clone()), ..options(&x, true, true, false, 3) };
+        let (out, _) = x[0].linear_attention(&x[1], &x[2], &options).unwrap();
+        let grads = out.square().unwrap().sum_all().unwrap().backward().unwrap();
+        x.iter().flat_map(|x| grads.get(x).unwrap().to_f64_vec().unwrap()).collect::<Vec<_>>()
+    });
+    assert_close("linear_attention after a state", &got, &want, 1e-3, 1e-4);
+}
+
+#[test]
+fn memory_is_linear_in_the_length() {
+    let Some(device) = fresh_gpu() else { return };
+    let peak = |length: usize| {
+        let x: Vec<Tensor> = inputs(length, 2).iter().map(|i| i.stored(&device, DType::F32).unwrap()).collect();
+        let (out, _) = x[0].linear_attention(&x[1], &x[2], &options(&x, true, true, false, 64)).unwrap();
+        out.sum_all().unwrap().backward().unwrap();
+        device.sync().unwrap();
+        device.memory().peak_bytes
+    };
+    let (short, long) = (peak(1024), peak(4096));
+    assert!(long <= 5 * short, "{device}: {short} bytes for 1024, {long} for 4096");
 }
 
 #[test]

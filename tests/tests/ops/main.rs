@@ -4,6 +4,8 @@
 #![recursion_limit = "256"]
 
 mod attention;
+mod attention_kinds;
+mod attention_limits;
 mod autograd;
 mod channel_norm;
 mod conv;
@@ -25,6 +27,7 @@ mod memory;
 mod nn;
 mod norm;
 mod optim;
+mod parts;
 mod position;
 mod precision;
 mod profile;

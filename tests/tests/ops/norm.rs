@@ -2,6 +2,7 @@
 
 mod extremes;
 mod kinds;
+mod long;
 mod narrow;
 mod phase;
 mod stateful;

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use wgrad::nn::{Build, Linear, Module};
 use wgrad::optim::{Adam, Group, Optimizer, Rule};
-use wgrad::{DType, Device, Profile, ProfileRow, Tensor};
+use wgrad::{AttentionOptions, Conv, DType, Device, KeyIndex, KvCache, Mask, Profile, ProfileRow, Tensor};
 use wgrad_tests::{expect_error, fresh_gpu, portable_gpu};
 
 /// The CPU device, which shows the calling thread alone, and a GPU on which no other test runs.
@@ -57,6 +57,57 @@ fn rows_count_runs_bytes_and_operations() {
         x.add(&x).unwrap();
         let ((), empty) = device.profile(|| ()).unwrap();
         assert!(rows(&empty).is_empty(), "\n{empty}");
+    }
+}
+
+/// Pairs that the host knows to be hidden do not count.
+#[test]
+fn attention_and_convolution_count_operations() {
+    for device in devices() {
+        let rand = |shape: &[usize]| Tensor::ones(shape, DType::F32, &device).unwrap().requires_grad();
+        let [batch, heads, length, width, values] = [2, 2, 40, 8, 12];
+        let (q, k) = (rand(&[batch, heads, length, width]), rand(&[batch, 1, length, width]));
+        let v = rand(&[batch, 1, length, values]);
+        let lists = Tensor::from_vec((0..length as u32).collect(), &[1, 1, length, 1], &device).unwrap();
+        let index = KeyIndex::new(&lists, length).unwrap();
+        let causal = length * (length + 1) / 2;
+        for (mask, index, pairs) in [(Mask::causal(0), None, causal), (Mask::all(), Some(&index), length)] {
+            let options = AttentionOptions { mask, ..Default::default() };
+            let (done, profile) = device
+                .profile(|| {
+                    let out = match index {
+                        Some(index) => q.sparse_attention(&k, &v, index, &options)?,
+                        None => q.attention(&k, &v, &options)?,
+                    };
+                    let forward = out.sum_all()?;
+                    forward.backward().map(drop)
+                })
+                .unwrap();
+            done.unwrap();
+            let each = (2 * batch * heads * pairs) as u64;
+            let rows: Vec<_> = rows(&profile).into_iter().filter(|row| row.operations > 0).collect();
+            let total: u64 = rows.iter().map(|row| row.operations).sum();
+            let forward =
+                row(&profile, if device.is_gpu() || index.is_none() { "attention" } else { "sparse_attention" });
+            assert_eq!(forward.operations, each * (width + values) as u64, "{profile}");
+            // The CPU computes scores and those of d_out once, the GPU for each of its two kernels.
+            let (of_width, of_values) = if device.is_gpu() { (1 + 4, 1 + 3) } else { (1 + 3, 1 + 2) };
+            assert_eq!(total, each * (of_width * width + of_values * values) as u64, "{profile}");
+        }
+        let mut cache = KvCache::new(batch, 1, width, values, DType::F32, &device).unwrap();
+        cache.append(&k.detach(), &v.detach()).unwrap();
+        let step = q.detach().narrow(2, 0, 1).unwrap();
+        let (out, profile) = device.profile(|| step.decode(&cache, &Default::default())).unwrap();
+        out.unwrap();
+        let decode = row(&profile, if device.is_gpu() { "attention/decode" } else { "decode" });
+        assert_eq!(decode.operations, (2 * batch * heads * length * (width + values)) as u64, "{profile}");
+
+        // Depthwise: without a product of matrices.
+        let (x, weight) = (rand(&[2, 8, 9, 9]), rand(&[8, 1, 3, 3]));
+        let options = Conv { groups: 8, padding: [1, 1], ..Default::default() };
+        let (out, profile) = device.profile(|| x.conv2d(&weight, None, &options)).unwrap();
+        out.unwrap();
+        assert_eq!(row(&profile, "conv").operations, 2 * 2 * 8 * 81 * 9, "{profile}");
     }
 }
 

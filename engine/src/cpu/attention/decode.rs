@@ -17,6 +17,7 @@ use crate::mask::words::Words;
 use crate::mask::{Pairs, lower};
 use crate::ops::attention::Plan;
 use crate::ops::decode::Operands;
+use crate::profile::{operations, touched};
 use crate::{DType, Element, Result, Tensor};
 
 /// Keys of a task.
@@ -55,6 +56,8 @@ pub(crate) fn decode(
     pages: &Pages,
     places: &Places,
 ) -> Result<Tensor> {
+    touched(op, 0);
+    operations(plan.operations(1, 1));
     match pages.dtype() {
         DType::F64 => run::<f64, f64>(op, operands, plan, pages, places),
         DType::F16 => run::<f32, half::f16>(op, operands, plan, pages, places),

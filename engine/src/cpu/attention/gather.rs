@@ -76,7 +76,18 @@ impl<'a, T: Float> Lists<'a, T> {
         if let Some(relative) = &context.relative {
             score += relative.data[relative.row(0, 0, head) + (j + plan.pairs.queries - 1 - i) * relative.strides[3]];
         }
+        if let Some(c2p) = &context.c2p {
+            score += c2p.data[c2p.row(batch, head, i) + self.bucket(i, j) * c2p.strides[3]];
+        }
+        if let Some(p2c) = &context.p2c {
+            score += p2c.data[p2c.row(batch, head, j) + self.bucket(i, j) * p2c.strides[3]];
+        }
         Some(Pair { at, score, slope })
+    }
+
+    /// That of a distance.
+    fn bucket(&self, i: usize, j: usize) -> usize {
+        self.context.buckets[j + self.context.plan.pairs.queries - 1 - i] as usize
     }
 
     /// The pairs of a query.
@@ -192,11 +203,11 @@ pub(super) fn backward<T: Float>(
     let backward = Backward { lists, d_out, log_sums, delta: &delta };
     let tensor = |values: Vec<T>, shape: &[usize]| Tensor::from_cpu(op, values, Dims::new(op, shape)?, device);
     let mut grads = Grads::default();
-    if wants.query || wants.bias.is_some() || wants.relative {
+    if wants.query || wants.bias.is_some() || wants.relative || wants.c2p || wants.p2c {
         let parts = collect(batch * heads, queries * backward.lists.k * plan.head_dim, &|task| {
             backward.queries(task / heads, task % heads, wants)
         });
-        let all = |f: &dyn Fn(&[Vec<T>; 3]) -> &Vec<T>| parts.iter().flat_map(f).copied().collect::<Vec<T>>();
+        let all = |f: &dyn Fn(&[Vec<T>; 5]) -> &Vec<T>| parts.iter().flat_map(f).copied().collect::<Vec<T>>();
         if wants.query {
             grads.query = Some(tensor(all(&|part| &part[0]), &[batch, heads, queries, plan.head_dim])?);
         }
@@ -207,6 +218,12 @@ pub(super) fn backward<T: Float>(
         if wants.relative {
             let by_batch = tensor(all(&|part| &part[2]), &[batch, heads, queries + keys - 1])?;
             grads.relative = Some(by_batch.sum(&[0], false)?);
+        }
+        if wants.c2p {
+            grads.c2p = Some(tensor(all(&|part| &part[3]), &[batch, heads, queries, plan.buckets])?);
+        }
+        if wants.p2c {
+            grads.p2c = Some(tensor(all(&|part| &part[4]), &[batch, heads, keys, plan.buckets])?);
         }
     }
     if wants.key_value {
@@ -224,14 +241,16 @@ pub(super) fn backward<T: Float>(
 }
 
 impl<T: Float> Backward<'_, T> {
-    /// The gradients of a head's queries, bias and relative bias.
-    fn queries(&self, batch: usize, head: usize, wants: Wants) -> [Vec<T>; 3] {
+    /// The gradients of a head's queries, bias, relative bias, and disentangled terms.
+    fn queries(&self, batch: usize, head: usize, wants: Wants) -> [Vec<T>; 5] {
         let context = &self.lists.context;
         let (plan, Pairs { queries, keys, .. }) = (context.plan, context.plan.pairs);
         let zeros = |wanted: bool, n: usize| vec![T::zero(); if wanted { n } else { 0 }];
         let mut dq = zeros(true, queries * plan.head_dim);
         let mut bias = zeros(wants.bias.is_some(), if wants.bias == Some(true) { keys } else { queries * keys });
         let mut relative = zeros(wants.relative, queries + keys - 1);
+        let mut c2p = zeros(wants.c2p, queries * plan.buckets);
+        let mut p2c = zeros(wants.p2c, keys * plan.buckets);
         for (i, dq) in dq.chunks_exact_mut(plan.head_dim).enumerate() {
             for pair in self.lists.of_query(batch, head, i) {
                 let j = pair.at;
@@ -246,9 +265,15 @@ impl<T: Float> Backward<'_, T> {
                 if wants.relative {
                     relative[j + queries - 1 - i] += ds;
                 }
+                if wants.c2p {
+                    c2p[i * plan.buckets + self.lists.bucket(i, j)] += ds;
+                }
+                if wants.p2c {
+                    p2c[j * plan.buckets + self.lists.bucket(i, j)] += ds;
+                }
             }
         }
-        [dq, bias, relative]
+        [dq, bias, relative, c2p, p2c]
     }
 
     /// The gradients of some keys of a key head, and of their values.

@@ -13,6 +13,7 @@ use crate::mask::words::{Tile, Words};
 use crate::mask::{Pairs, lower};
 use crate::ops::attention::{Grads, Operands, Plan, Wants};
 use crate::ops::random::Noise;
+use crate::profile::{operations, touched};
 use crate::snippet::Score;
 use crate::{DType, Result, Tensor};
 use product::Matrix;
@@ -24,9 +25,11 @@ const COLUMNS: usize = 256;
 
 /// The result [batch, heads, queries, value_dim], and the logarithms of the sums [batch, heads, queries].
 pub(crate) fn forward(op: &'static str, operands: &Operands, plan: &Plan) -> Result<(Tensor, Tensor)> {
+    touched(op, 0);
+    operations(plan.operations(1, 1));
     match operands.query.dtype() {
-        DType::F64 if plan.by_lists => gather::forward::<f64>(op, operands, plan),
-        _ if plan.by_lists => gather::forward::<f32>(op, operands, plan),
+        DType::F64 if plan.lists.is_some() => gather::forward::<f64>(op, operands, plan),
+        _ if plan.lists.is_some() => gather::forward::<f32>(op, operands, plan),
         DType::F64 => forward::run::<f64>(op, operands, plan),
         _ => forward::run::<f32>(op, operands, plan),
     }
@@ -43,10 +46,13 @@ pub(crate) fn backward(
     wants: Wants,
 ) -> Result<(Grads, Tensor)> {
     let d_out = readable(d_out)?;
+    touched(op, 0);
+    // Scores and those of d_out, and what they give each operand.
+    operations(plan.operations(3, 2));
     let results = [out, log_sums, &d_out];
     match out.dtype() {
-        DType::F64 if plan.by_lists => gather::backward::<f64>(op, operands, plan, results, wants),
-        _ if plan.by_lists => gather::backward::<f32>(op, operands, plan, results, wants),
+        DType::F64 if plan.lists.is_some() => gather::backward::<f64>(op, operands, plan, results, wants),
+        _ if plan.lists.is_some() => gather::backward::<f32>(op, operands, plan, results, wants),
         DType::F64 => backward::run::<f64>(op, operands, plan, results, wants),
         _ => backward::run::<f32>(op, operands, plan, results, wants),
     }

@@ -4,6 +4,9 @@ use wgpu::{DeviceType, Features};
 
 use super::GpuOptions;
 
+/// Turns after which Mesa's llvmpipe ends the loops of an invocation, all together, without a word.
+const LLVMPIPE_TURNS: u64 = 65_535;
+
 /// Bytes of kernel parameters that immediates must hold to be used.
 pub(super) const MAX_PARAMS: u32 = 128;
 
@@ -47,6 +50,8 @@ pub(crate) struct Caps {
     pub max_binding_bytes: u64,
     /// Bytes of one buffer, and so of one tensor.
     pub max_buffer_bytes: u64,
+    /// Turns that all loops of an invocation may take together.
+    pub max_turns: Option<usize>,
 }
 
 impl Caps {
@@ -80,6 +85,10 @@ impl Caps {
             // Sizes of buffers are multiples of 16.
             max_binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) & !15,
             max_buffer_bytes: limits.max_buffer_size & !15,
+            max_turns: options
+                .loop_limit
+                .or(driver(&info).contains("llvmpipe").then_some(LLVMPIPE_TURNS))
+                .map(|turns| usize::try_from(turns).unwrap_or(usize::MAX)),
         }
     }
 

@@ -21,6 +21,9 @@ pub struct GpuOptions {
     /// Bytes that a kernel may see of one tensor, where that is to be less than the device's own limit (`WGRAD_BINDING_LIMIT`; at
     /// least 4096): to test how larger tensors are cut up. Default: the device's limit.
     pub binding_limit: Option<u64>,
+    /// Turns that all loops of an invocation may take together (`WGRAD_LOOP_LIMIT`); attention that would take more goes in parts, which is
+    /// tested by that. Default: 65,535 where the driver is llvmpipe, else no limit.
+    pub loop_limit: Option<u64>,
     /// Ask only for what every browser has: default limits, no optional feature (`WGRAD_PORTABLE=1`). Default: off.
     pub portable: bool,
 }
@@ -34,6 +37,7 @@ impl Default for GpuOptions {
             guards: flag("WGRAD_GUARDS", false),
             memory_limit: number("WGRAD_MEMORY_LIMIT"),
             binding_limit: number("WGRAD_BINDING_LIMIT"),
+            loop_limit: number("WGRAD_LOOP_LIMIT"),
             portable: flag("WGRAD_PORTABLE", false),
         }
     }
@@ -50,7 +54,7 @@ fn number<T: FromStr>(name: &str) -> Option<T> {
     let value = env::var(name).ok()?;
     let parsed = value.parse().ok();
     if parsed.is_none() {
-        log::warn!("{name}={value} is not a number of bytes and is ignored");
+        log::warn!("{name}={value} is not a number and is ignored");
     }
     parsed
 }

@@ -16,6 +16,7 @@ fn options() -> GpuOptions {
         guards: false,
         memory_limit: None,
         binding_limit: None,
+        loop_limit: None,
         portable: false,
     }
 }

@@ -9,6 +9,7 @@ use crate::cpu::attention as cpu;
 use crate::device::Kind;
 use crate::kernels::attention as kernels;
 use crate::layout::Dims;
+use crate::mask::cost::Cost;
 use crate::mask::{Mask, Pairs};
 use crate::ops::random::Dropout;
 use crate::ops::rows::{narrowed, wide};
@@ -40,10 +41,12 @@ pub(crate) struct Plan {
     pub buckets: usize,
     /// [`Mask::kinds`] of what hides pairs.
     pub kinds: u32,
-    /// Most keys that a query can see, and queries that a key can, where that does not depend on the lengths.
-    pub widest: Option<usize>,
-    /// Whether each query has a list of keys.
-    pub by_lists: bool,
+    /// What the mask costs a kernel.
+    pub mask: Cost,
+    /// Pairs that are worked on, of all heads, as far as the host knows: hidden tiles that only a device knows of count.
+    pub seen: usize,
+    /// If each query has a list of keys: the length of the lists, and of queries by key as far as the host knows.
+    pub lists: Option<[usize; 2]>,
     /// Whether the lists come with the unions of those of neighbours.
     pub united: bool,
 }
@@ -52,6 +55,11 @@ impl Plan {
     /// Query heads that share a key head.
     pub fn group(&self) -> usize {
         self.pairs.heads / self.key_heads
+    }
+
+    /// Multiplications and additions of products over so many widths of queries and keys, and so many of values.
+    pub fn operations(&self, heads: usize, values: usize) -> u64 {
+        2 * self.seen as u64 * (heads * self.head_dim + values * self.value_dim) as u64
     }
 }
 
@@ -158,16 +166,20 @@ fn attend(
         return attend(op, &query, &key, value, index, &options);
     }
     let masks = || std::iter::once(&options.mask).chain(index.as_ref().and_then(SparseIndex::mask));
-    plan.widest = masks().filter_map(Mask::widest).min();
+    plan.mask = Cost::of(masks(), plan.pairs.queries.max(plan.pairs.keys));
+    plan.seen = masks().map(|mask| mask.most_pairs(plan.pairs)).min().unwrap_or_default();
     plan.kinds = masks().fold(0, |kinds, mask| kinds | mask.kinds());
     if let Some(index) = index {
         index.check(op, &options.mask, plan.pairs, plan.key_heads)?;
         plan.blocks = if let SparseIndex::Blocks(index) = index { Some(index.layout()) } else { None };
         if let SparseIndex::Keys(index) = index {
-            (plan.by_lists, plan.united) = (true, index.is_united());
+            let lengths = index.lengths();
+            plan.seen = plan.seen.min(plan.pairs.batch * plan.pairs.queries * lengths[0]);
+            (plan.lists, plan.united) = (Some(lengths), query.device().is_gpu() && index.is_united());
         }
     }
     let Pairs { batch, heads, queries, keys } = plan.pairs;
+    plan.seen *= heads;
     let empty = batch * heads * queries * keys * plan.head_dim * plan.value_dim == 0;
     if empty || options.dropout >= 1.0 {
         return reference::attention(query, key, value, options);

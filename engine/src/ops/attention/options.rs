@@ -2,6 +2,7 @@
 
 use super::Plan;
 use crate::layout::broadcast_shape;
+use crate::mask::cost::Cost;
 use crate::mask::{Mask, Pairs};
 use crate::ops::rotary::{self, Rope};
 use crate::snippet::ScoreModifier;
@@ -149,8 +150,9 @@ pub(super) fn check(
         blocks: None,
         buckets,
         kinds: 0,
-        widest: None,
-        by_lists: false,
+        mask: Cost::default(),
+        seen: 0,
+        lists: None,
         united: false,
     })
 }

@@ -66,6 +66,24 @@ pub fn attention_weights(query: &Tensor, key: &Tensor, options: &AttentionOption
     weights(query, key, key, options)
 }
 
+/// The weights of [`Tensor::sparse_attention`], zeros where nothing is listed.
+///
+/// # Errors
+/// As [`Tensor::sparse_attention`].
+pub fn sparse_attention_weights<'a>(
+    query: &Tensor,
+    key: &Tensor,
+    index: impl Into<SparseIndex<'a>>,
+    options: &AttentionOptions,
+) -> Result<Tensor> {
+    let op = "sparse_attention_weights";
+    let index = index.into();
+    let plan = check(op, query, key, key, options)?;
+    index.check(op, &options.mask, plan.pairs, plan.key_heads)?;
+    let mask = options.mask.clone().and(index.to_mask(plan.pairs.heads)?);
+    attention_weights(query, key, &AttentionOptions { mask, ..options.clone() })
+}
+
 fn widened(
     query: &Tensor,
     key: &Tensor,

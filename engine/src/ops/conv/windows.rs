@@ -63,6 +63,11 @@ impl Windows {
         self.out[0] * self.out[1]
     }
 
+    /// Multiplications and additions of so many images, in each direction, those with padding too.
+    pub fn operations(&self, images: usize) -> u64 {
+        2 * (images * self.outputs * self.places()) as u64 * (self.channels / self.groups * self.taps()) as u64
+    }
+
     pub fn weight_shape(&self) -> [usize; 4] {
         [self.outputs, self.channels / self.groups, self.kernel[0], self.kernel[1]]
     }

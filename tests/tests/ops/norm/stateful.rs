@@ -43,9 +43,10 @@ fn mean(valid: &[bool], channel: usize, f: impl Fn(usize, usize) -> f64) -> f64 
     rows.iter().map(|&i| f(i, channel)).sum::<f64>() / rows.len() as f64
 }
 
-/// f64 on the CPU with narrow tolerance, f32 on the GPU with a wide one.
+/// f64 on the CPU with narrow tolerance, f32 on the GPU with a wide one, and halves, which round what is kept, with the widest.
 fn settings() -> Vec<(Device, DType, f64)> {
-    let mut all = vec![(Device::cpu(), DType::F64, 1e-10)];
+    let cpu = Device::cpu();
+    let mut all = vec![(cpu.clone(), DType::F64, 1e-10), (cpu.clone(), DType::F16, 1e-2), (cpu, DType::BF16, 8e-2)];
     all.extend(gpu().map(|gpu| (gpu.clone(), DType::F32, 2e-4)));
     all
 }
@@ -164,6 +165,12 @@ fn alpha_mixes_statistics() {
         let var = var.mul_scalar(0.1).unwrap().add_scalar(0.9).unwrap();
         let mixed = mixed.div(&var.add_scalar(1e-5).unwrap().sqrt().unwrap()).unwrap();
         close("a tenth of the batch", &at(0.9), &mixed.to_f64_vec().unwrap(), 1e-5);
+        for (dtype, tolerance) in [(DType::F16, 5e-3), (DType::BF16, 4e-2)] {
+            let norm = AlphaBatchNorm::new(0.9, 1e-5, 3, &Build::new(device).with_dtype(dtype)).unwrap();
+            let half = norm.forward(&x.cast(dtype).unwrap(), None).unwrap();
+            assert_eq!(half.dtype(), dtype);
+            close("a tenth of the batch in halves", &half.to_f64_vec().unwrap(), &at(0.9), tolerance);
+        }
     });
     assert!(AlphaBatchNorm::new(1.1, 1e-5, 3, &Build::new(&Device::cpu())).is_err());
 }
