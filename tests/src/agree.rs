@@ -16,8 +16,20 @@ pub fn same_on_devices(op: &str, inputs: &[Input], f: impl Fn(&[Tensor]) -> Resu
 /// transcendental functions need it.
 #[track_caller]
 pub fn same_on_devices_within(slack: f64, op: &str, inputs: &[Input], f: impl Fn(&[Tensor]) -> Result<Tensor>) {
+    same_on_devices_in(&[DType::F32, DType::F16, DType::BF16], slack, op, inputs, f);
+}
+
+/// As [`same_on_devices_within`], in some dtypes alone.
+#[track_caller]
+pub fn same_on_devices_in(
+    dtypes: &[DType],
+    slack: f64,
+    op: &str,
+    inputs: &[Input],
+    f: impl Fn(&[Tensor]) -> Result<Tensor>,
+) {
     let (Some(gpu), Some(portable)) = (gpu(), portable_gpu()) else { return };
-    for dtype in [DType::F32, DType::F16, DType::BF16] {
+    for &dtype in dtypes {
         let want = run(inputs, dtype, &Device::cpu(), &f).unwrap_or_else(|e| panic!("{op}, {dtype} on cpu: {e}"));
         let mut others = vec![(gpu, "gpu")];
         if dtype == DType::F32 {

@@ -194,7 +194,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(4))]
     #[test]
     fn fused_is_composed_on_gpus(seed in any::<u64>()) {
-        for device in [gpu(), portable_gpu()].into_iter().flatten() {
+        // One of them each time: software drivers take seconds to compile a kernel.
+        if let Some(device) = if seed % 2 == 0 { gpu() } else { portable_gpu() } {
             same_as_composed(&Case::draw(seed, false), device);
         }
     }

@@ -12,7 +12,8 @@ mod weights;
 use proptest::prelude::*;
 use wgrad::{Counted, DType, Device, NormKind, NormOptions, Result, Tensor, reference};
 use wgrad_tests::{
-    Input, View, assert_close, each_device, expect_error, gradcheck, same_on_devices, same_on_devices_within, strategy,
+    Input, View, assert_close, each_device, expect_error, gradcheck, same_on_devices, same_on_devices_in,
+    same_on_devices_within, strategy,
 };
 
 /// A kind with gain and bias.
@@ -98,9 +99,11 @@ proptest! {
 #[test]
 fn many_rows_of_middling_width() {
     for (rows, cols) in [(37, 32), (41, 45), (33, 770), (35, 1023), (33, 1025), (32, 2051), (34, 1536)] {
+        // Software drivers take seconds to compile a kernel: all dtypes for one width of each way.
+        let dtypes = &[DType::F32, DType::F16, DType::BF16][..if [45, 770, 2051].contains(&cols) { 3 } else { 1 }];
         for (name, fused, _) in NORMS {
             // Of so many elements some are sums that cancel, after each part was rounded to a half.
-            same_on_devices_within(8.0, name, &inputs(rows, cols, 3 * cols as u64), fused);
+            same_on_devices_in(dtypes, 8.0, name, &inputs(rows, cols, 3 * cols as u64), fused);
         }
     }
 }

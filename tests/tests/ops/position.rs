@@ -153,7 +153,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2))]
     #[test]
     fn fused_is_composed_on_gpus(seed in any::<u64>()) {
-        for device in [gpu(), portable_gpu()].into_iter().flatten() {
+        if let Some(device) = if seed % 2 == 0 { gpu() } else { portable_gpu() } {
             same_as_composed(&Case::draw(seed, false), device);
         }
     }
