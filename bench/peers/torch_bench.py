@@ -4,6 +4,7 @@
 `list FILE [key=value...]` runs each line of a file of workloads in one process, and prints one line of JSON for each."""
 
 import contextlib
+import itertools
 import json
 import statistics
 import sys
@@ -139,8 +140,17 @@ def prepare(workload, args, device):
         return differentiated(lambda q, k, v: attention(q, k, v, block_mask=mask), [normal(*shape) for _ in range(3)], normal(*shape))
     if base == "sparse24":
         # The dense product: PyTorch's own 2:4 kernels take no vectors.
+        if args.word("form", "dense") != "dense":
+            sys.exit("error: torch has only the dense product here: form=dense")
         m, n, k = (args.number(key, default) for key, default in (("m", 4096), ("n", 1), ("k", 4096)))
-        return differentiated(torch.matmul, [normal(m, k), normal(k, n)])
+        rotate = args.number("rotate", 1)
+        if backward and rotate != 1:
+            sys.exit("error: the backward takes no rotate= here")
+        if rotate == 1:
+            return differentiated(torch.matmul, [normal(m, k), normal(k, n)])
+        # In turn, so that no cache holds the one that comes next.
+        turns, x = itertools.cycle([normal(m, k) for _ in range(rotate)]), normal(k, n)
+        return lambda: torch.matmul(next(turns), x)
     if base == "decode":
         b, h, l, dh = (args.number(key, default) for key, default in (("b", 1), ("h", 8), ("l", 4096), ("dh", 64)))
         kvh = args.number("kvh", h)
@@ -175,7 +185,8 @@ def prepare(workload, args, device):
         return torch.optim.AdamW([param], lr=1e-3, fused=True).step
     if base == "dispatch":
         n, x = args.number("n", 1000), torch.zeros(256, device=device)
-        args.number("wait", 1)
+        if args.number("wait", 1) != 1:
+            sys.exit("error: torch's dispatch has no wait=0: its steps are waited for")
 
         def run():
             y = x

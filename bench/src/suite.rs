@@ -12,7 +12,7 @@ use crate::report::{Kind, Report};
 use crate::workload::{self, Run};
 use crate::{Error, Result, cli, list};
 
-/// Run all workloads in sizes that suit the device, and write a report.
+/// Run the workloads of a list, each in sizes that suit the device, and write a report.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   wgrad-bench suite --device software --out software.json

@@ -32,16 +32,24 @@ fn config(shape: &str) -> Value {
 struct Reader {
     model: Model,
     parameters: f64,
+    dtype: DType,
 }
 
 impl Reader {
     fn new(params: &mut Params, device: &Device) -> Result<Self> {
         let shape = params.choice("shape", &["gpt2", "llama"])?;
         let config = Config::new(config(shape)).map_err(failed)?;
-        let model = zoo::new(&config, dtype(params)?, device).map_err(failed)?;
+        let dtype = dtype(params)?;
+        let model = zoo::new(&config, dtype, device).map_err(failed)?;
         model.module().train(false);
         let parameters = model.module().parameter_count() as f64;
-        Ok(Reader { model, parameters })
+        Ok(Reader { model, parameters, dtype })
+    }
+
+    /// Parameters of the head.
+    fn head(&self) -> Result<f64> {
+        let about = self.model.text().map_err(failed)?.about();
+        Ok((about.vocab * about.hidden) as f64)
     }
 
     fn draw(&self, tokens: usize, device: &Device) -> Result<Tensor> {
@@ -71,9 +79,10 @@ pub fn prefill(name: &str, params: &mut Params, device: &Device) -> Result<Work>
     let ids = reader.draw(length, device)?;
     let (name, read, prompt) = (name.to_string(), reader.clone(), ids.clone());
     Ok(Work {
-        flops: Some(2.0 * reader.parameters * length as f64),
+        // Only the last token meets the head, whose matrix is that of the words.
+        flops: Some(2.0 * (reader.head()? + (reader.parameters - reader.head()?) * length as f64)),
         bytes: None,
-        f32: true,
+        f32: reader.dtype == DType::F32,
         wait: true,
         step: Box::new(move || Ok(vec![read.next(&prompt, Some(&mut Cache::default()))?])),
         check: Box::new(move |step| {
@@ -100,7 +109,7 @@ pub fn decode(name: &str, params: &mut Params, device: &Device) -> Result<Work> 
         flops: None,
         // Each weight is read once.
         bytes: Some(reader.parameters * reader.model.module().named_parameters()[0].1.dtype().size() as f64),
-        f32: true,
+        f32: reader.dtype == DType::F32,
         wait: true,
         step: Box::new(move || Ok(vec![read.next(&last, Some(&mut cache))?])),
         check: Box::new(move |step| {

@@ -20,7 +20,7 @@ pub struct Pattern {
 const LARGEST: usize = 32;
 
 impl Pattern {
-    /// 2:4, which GPUs multiply faster.
+    /// 2:4, which is [packed](wgrad::Sparse24).
     pub const TWO_OF_FOUR: Pattern = Pattern { keep: 2, of: 4 };
 
     /// `keep` weights of each `of`.

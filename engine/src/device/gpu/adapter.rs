@@ -115,7 +115,7 @@ pub(crate) async fn open_async(select: Select, options: GpuOptions) -> Result<Ar
         required_features = adapter.features() & WANTED;
         if options.matrix_units && has_matrix_units(&adapter) {
             required_features |= Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
-            // SAFETY: the feature is used by one kernel, and only after a test of what it computes on this very device.
+            // SAFETY: the feature is used by two kernels, and only after a test of what they compute on this very device.
             experimental_features = unsafe { ExperimentalFeatures::enabled() };
         }
         let max_immediate_size = if required_features.contains(Features::IMMEDIATES) { MAX_PARAMS } else { 0 };
