@@ -90,7 +90,7 @@ fn range_of(batch: u32, split: u32) -> vec2<u32> {
     let length = places[batch];
     var range = vec2<u32>(split * SPLIT, min(split * SPLIT + SPLIT, length));
     if (KINDS != 0u) {
-        let seen = mask_keys(batch, vec2<u32>(length - p.queries, length));
+        let seen = mask_keys(batch, vec2<u32>(0u, p.queries), length - p.queries);
         range = vec2<u32>(max(range.x, seen.x), min(range.y, seen.y));
     }
     return vec2<u32>(range.x, max(range.x, range.y));

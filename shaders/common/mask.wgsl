@@ -152,8 +152,8 @@ fn halved(list: vec2<u32>, key: u32) -> vec2<u32> {
     return select(vec2<u32>(list.x, middle), vec2<u32>(middle + 1u, list.y), below);
 }
 
-// Keys outside of which these queries see nothing.
-fn mask_keys(batch: u32, queries: vec2<u32>) -> vec2<u32> {
+// Keys outside of which these queries see nothing, the first of all queries being at a position.
+fn mask_keys(batch: u32, queries: vec2<u32>, position: u32) -> vec2<u32> {
     var start = 0;
     var stop = i32(p.keys);
     let end = 1u + TERM * mask[0];
@@ -163,8 +163,8 @@ fn mask_keys(batch: u32, queries: vec2<u32>) -> vec2<u32> {
         if (is(mask[term], KEY_LENGTHS)) {
             stop = min(stop, signed(a + batch * b));
         } else if (is(mask[term], BAND) && (mask[term + 3u] | mask[term + 5u]) == 0u) {
-            start = max(start, i32(queries.x) + bitcast<i32>(a));
-            stop = min(stop, i32(queries.y) + bitcast<i32>(b));
+            start = max(start, i32(position + queries.x) + bitcast<i32>(a));
+            stop = min(stop, i32(position + queries.y) + bitcast<i32>(b));
         } else if (is(mask[term], SEGMENTS)) {
             let numbers = least_and_most(a + batch * b + p.queries, queries);
             let inside = sharing(mask[term + 3u] + batch * mask[term + 4u] + p.keys, p.keys, numbers);

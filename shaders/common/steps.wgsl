@@ -91,7 +91,7 @@ fn steps_of(side: u32, at: Head, rows: vec2<u32>) -> vec2<u32> {
     if (KINDS != 0u) {
         let inside = min(rows, vec2<u32>(length_of(side)));
         if (side == BY_QUERY) {
-            range = mask_keys(at.batch, inside);
+            range = mask_keys(at.batch, inside, 0u);
         } else {
             range = mask_queries(at.batch, inside);
         }

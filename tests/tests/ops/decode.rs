@@ -219,8 +219,11 @@ proptest! {
 fn every_option_on_every_device() {
     let all = Case { term: 3, bias: true, relative: true, sinks: true, softcap: true, ..Case::draw(5) };
     let wide = Case { widths: [20, 300], lengths: vec![3, 300], queries: 3, term: 1, group: 3, ..all.clone() };
+    // Segments go by the number of a query, not by its position.
+    let segments = Case { term: 7, lengths: vec![705, 305], queries: 5, softcap: false, ..all.clone() };
     for device in devices() {
         same_as_attention(&all, &device, DType::F32, DType::F32, 1e-5);
+        same_as_attention(&segments, &device, DType::F32, DType::F32, 1e-5);
         same_as_attention(&wide, &device, DType::F32, DType::F16, 5e-3);
         same_as_attention(&all, &device, DType::BF16, DType::BF16, 0.05);
         device.check_guards().unwrap();
