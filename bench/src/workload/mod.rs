@@ -1,6 +1,7 @@
 //! The workloads: what is run, what it must give, how much arithmetic and memory traffic it needs at least.
 
 mod attention;
+mod conv;
 mod encoder;
 mod linear;
 mod lm;
@@ -41,7 +42,7 @@ pub struct Work {
 type Prepare = fn(&str, &mut Params, &Device) -> Result<Work>;
 
 /// Names of all workloads, and what makes them ready.
-const ALL: [(&str, Prepare); 39] = [
+const ALL: [(&str, Prepare); 41] = [
     ("matmul", matmul::matmul),
     ("softmax", rows::softmax),
     ("layer_norm", rows::layer_norm),
@@ -63,6 +64,8 @@ const ALL: [(&str, Prepare); 39] = [
     ("sparse24", sparse24::sparse24),
     ("sparse24_bwd", sparse24::sparse24),
     ("sparse_rows", sparse24::sparse_rows),
+    ("conv1d", conv::conv1d),
+    ("conv1d_bwd", conv::conv1d),
     ("varlen", sparse::varlen),
     ("varlen_bwd", sparse::varlen),
     ("decode", linear::decode),
