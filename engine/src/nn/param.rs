@@ -137,8 +137,10 @@ impl Param {
     pub fn set_packed(&self, packed: &Sparse24) -> Result<()> {
         let op = "Param::set_packed";
         let (given, own) = ([packed.rows(), packed.cols()], self.matrix_shape());
-        if given != own {
-            return Err(Error::shape(op, format!("a value of shape {given:?} for a parameter of shape {own:?}")));
+        if given != own || self.shape().len() < 2 {
+            let message =
+                format!("a packed matrix {given:?} for a parameter of shape {:?}, as a matrix {own:?}", self.shape());
+            return Err(Error::shape(op, message));
         }
         self.expect_kind(op, packed.dtype(), packed.device())?;
         let nothing = Tensor::full(f64::NAN, &[], self.dtype(), self.device())?.expand(self.shape())?;

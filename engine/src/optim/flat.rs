@@ -39,6 +39,8 @@ pub(super) struct Flat {
     states: Vec<Plane>,
     /// Where a GPU gathers the gradients.
     gradient: Option<Plane>,
+    /// Whether this step's gradients are all gathered there.
+    together: bool,
 }
 
 /// The gradients of one step: index of the slot, and a dense gradient of the master's dtype.
@@ -69,7 +71,8 @@ impl Flat {
         let states = rule.states().iter().map(|_| plane()).collect::<Result<_>>()?;
         let gradient = if device.is_gpu() { Some(plane()?) } else { None };
         let value = plane()?;
-        let mut flat = Flat { slots, lr_scale, decays, dtype, device, value, halves: None, states, gradient };
+        let mut flat =
+            Flat { slots, lr_scale, decays, dtype, device, value, halves: None, states, gradient, together: true };
         // All parameters are strangers now, and so are taken in.
         flat.change(|_| Ok(()))?;
         Ok(flat)
@@ -138,10 +141,11 @@ impl Flat {
         Ok(found)
     }
 
-    /// Brings the small gradients of a GPU into one buffer.
-    pub fn gather(&mut self, found: &Found) -> Result<()> {
+    /// Brings the gradients of a GPU into one buffer: all `together`, or those that are not worth a launch of their own.
+    pub fn gather(&mut self, found: &Found, together: bool) -> Result<()> {
+        self.together = together;
         let Some(plane) = &mut self.gradient else { return Ok(()) };
-        for (i, gradient) in found.iter().filter(|(_, gradient)| !is_alone(gradient)) {
+        for (i, gradient) in found.iter().filter(|(_, gradient)| together || !is_alone(gradient)) {
             plane.write(self.slots[*i].offset, gradient)?;
         }
         Ok(())
@@ -164,7 +168,7 @@ impl Flat {
         for (i, gradient) in found {
             let slot = &self.slots[*i];
             let steps = slot.steps;
-            if is_alone(gradient) {
+            if !self.together && is_alone(gradient) {
                 let (start, end) = (slot.offset, slot.offset + gradient.elements());
                 runs.push(Run { start, end, steps, alone: Some(gradient) });
                 continue;

@@ -149,7 +149,7 @@ impl Optimizer {
     pub fn step(&mut self, gradients: &Gradients) -> Result<StepReport> {
         no_grad(|| {
             self.settle()?;
-            let found = self.gather(gradients)?;
+            let found = self.gather(gradients, self.max_norm.is_some())?;
             let stats = match self.max_norm {
                 Some(_) => Some(self.norm(&found, self.max_norm, 1.0)?),
                 None => None,
@@ -165,7 +165,7 @@ impl Optimizer {
     /// As [`Optimizer::step`].
     pub fn step_scaled(&mut self, gradients: &Gradients, scaler: &mut LossScaler) -> Result<StepReport> {
         no_grad(|| {
-            let found = self.gather(gradients)?;
+            let found = self.gather(gradients, true)?;
             if self.device.is_gpu() {
                 let raw = self.norm(&found, None, 1.0)?;
                 let skipped = self.skipped(&found)?;
@@ -207,10 +207,11 @@ impl Optimizer {
         Ok(())
     }
 
-    fn gather(&mut self, gradients: &Gradients) -> Result<Vec<Found>> {
+    /// The gradients; `together` where their norm is asked for, whose partial sums are as many for each launch.
+    fn gather(&mut self, gradients: &Gradients, together: bool) -> Result<Vec<Found>> {
         let found: Vec<Found> = self.flats.iter().map(|flat| flat.find(gradients)).collect::<Result<_>>()?;
         for (flat, found) in self.flats.iter_mut().zip(&found) {
-            flat.gather(found)?;
+            flat.gather(found, together)?;
         }
         Ok(found)
     }

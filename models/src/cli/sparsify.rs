@@ -102,7 +102,7 @@ pub struct SparsifyArgs {
     /// Write matrices with their zeros, for other programs; else those of 2:4 are packed
     #[arg(long)]
     pub dense: bool,
-    /// What the sparse model is stored in; masks are chosen in f32 [default: what the model is stored in]
+    /// What the sparse model is stored in; masks are chosen and perplexities measured in f32 [default: what the model is stored in]
     #[arg(long, value_name = "TYPE")]
     pub precision: Option<Precision>,
     /// The token that hides one from a masked language model, if no tokenizer tells

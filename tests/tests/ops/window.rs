@@ -331,6 +331,28 @@ fn training() {
     agrees("bf16", 0.02, |device| losses(device, DType::BF16));
 }
 
+/// Large gradients, which are read where they are: alone, and behind a small one, each in several bindings.
+#[test]
+fn training_of_large_parameters() {
+    let sizes = [10, (1 << 18) + 100, 1 << 18];
+    let steps = |device: &Device| -> Result<Vec<Tensor>> {
+        let draw = |n: usize, seed| factor(device, DType::F32, &[n], seed);
+        let params: Vec<Param> =
+            (0..).zip(sizes).map(|(seed, n)| Param::new(&draw(n, seed)?)).collect::<Result<_>>()?;
+        let named = params.iter().enumerate().map(|(i, param)| (format!("p{i}"), param.clone())).collect();
+        let mut optimizer = Optimizer::new(Rule::AdamW(Adam::default()), 0.01, vec![Group::new(named)])?;
+        for step in 0..2 {
+            let parts =
+                (10..).zip(&params).map(|(seed, p)| p.tensor().mul(&draw(p.elements(), seed + step)?)?.sum_all());
+            let parts = parts.collect::<Result<Vec<_>>>()?;
+            let loss = parts[0].add(&parts[1])?.add(&parts[2])?;
+            optimizer.step(&loss.backward()?)?;
+        }
+        Ok(params.iter().map(|param| param.tensor().detach()).collect())
+    };
+    agrees("large parameters", 1e-4, steps);
+}
+
 #[test]
 fn what_cannot_be_cut_says_so() {
     let Some(gpu) = small_bindings() else { return };

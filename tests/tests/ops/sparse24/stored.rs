@@ -160,4 +160,7 @@ fn damaged_files() {
     expect_error(param.set_packed(&packed.cast(DType::F16).unwrap()), &["Param::set_packed", "f16"]);
     let other = Sparse24::magnitude(&zeros(&[24, 39], DType::F32)).unwrap();
     expect_error(param.set_packed(&other), &["Param::set_packed", "[24, 39]", "[24, 40]"]);
+    let vector = Param::new(&zeros(&[24], DType::F32)).unwrap();
+    let column = Sparse24::magnitude(&zeros(&[24, 1], DType::F32)).unwrap();
+    expect_error(vector.set_packed(&column), &["Param::set_packed", "[24, 1]", "[24]"]);
 }
