@@ -52,17 +52,17 @@ fn images(op: &'static str, n: usize, channels: usize, size: [usize; 2]) -> Resu
     Ok(Layout::row_major(Dims::new(op, &[n, channels, size[0], size[1]])?))
 }
 
-/// Runs a kernel whose invocations make four elements each of a new tensor, the last binding.
+/// Runs a kernel whose invocations make four elements each of a new tensor of dtype `to`, the last binding.
 fn fours(
     op: &'static str,
     kernel: &'static str,
     reads: &[(&'static str, &Tensor)],
-    write: (&'static str, Dims),
+    write: (&'static str, Dims, DType),
     params: &[u32],
     operations: u64,
 ) -> Result<Tensor> {
     let first = reads[0].1;
-    let out = Tensor::gpu_uninit(op, write.1, first.dtype(), first.device())?;
+    let out = Tensor::gpu_uninit(op, write.1, write.2, first.device())?;
     let mut elems: Vec<(&str, DType)> = reads.iter().map(|(name, x)| (*name, x.dtype())).collect();
     elems.push((write.0, out.dtype()));
     let mut bind = Vec::new();
@@ -89,7 +89,7 @@ pub(crate) fn unfold(op: &'static str, x: &Tensor, plan: &Windows) -> Result<Ten
     let shape = Dims::new(op, &[n, plan.places(), plan.channels * plan.taps()])?;
     let layout = images(op, n, plan.outputs, plan.out)?;
     let params = params(op, shape.elements(), n, plan, x.layout(), &layout, 0)?;
-    fours(op, "conv/unfold", &[("x", &x)], ("y", shape), &params, 0)
+    fours(op, "conv/unfold", &[("x", &x)], ("y", shape, x.dtype()), &params, 0)
 }
 
 /// Of dense `y [n, places, channels * taps]`: `[n, channels, size]`.
@@ -100,27 +100,27 @@ pub(crate) fn fold(op: &'static str, y: &Tensor, plan: &Windows) -> Result<Tenso
     let at = Layout { offset: y.layout().offset, ..images(op, n, plan.outputs, plan.out)? };
     size(op, y.elements())?;
     let params = params(op, x.elements(), n, plan, &x, &at, 0)?;
-    fours(op, "conv/fold", &[("y", &y)], ("x", x.shape), &params, 0)
+    fours(op, "conv/fold", &[("y", &y)], ("x", x.shape, y.dtype()), &params, 0)
 }
 
-/// Of `x [n, channels, size]`, any view, and a dense weight: `[n, outputs, out]`.
-pub(crate) fn direct(op: &'static str, x: &Tensor, weight: &Tensor, plan: &Windows) -> Result<Tensor> {
+/// Of `x [n, channels, size]`, any view, and a dense weight: `[n, outputs, out]`, as `to`.
+pub(crate) fn direct(op: &'static str, x: &Tensor, weight: &Tensor, plan: &Windows, to: DType) -> Result<Tensor> {
     let gpu = gpu_of(op, x)?;
     let (x, weight) = (seen(gpu, x)?, seen(gpu, weight)?);
     let n = x.shape()[0];
     let y = images(op, n, plan.outputs, plan.out)?;
     let params = params(op, y.elements(), n, plan, x.layout(), &y, weight.layout().offset)?;
-    fours(op, "conv/direct", &[("x", &x), ("weight", &weight)], ("y", y.shape), &params, plan.operations(n))
+    fours(op, "conv/direct", &[("x", &x), ("weight", &weight)], ("y", y.shape, to), &params, plan.operations(n))
 }
 
-/// Of `y [n, outputs, out]`, any view, and a dense weight: `[n, channels, size]`.
-pub(crate) fn direct_input(op: &'static str, y: &Tensor, weight: &Tensor, plan: &Windows) -> Result<Tensor> {
+/// Of `y [n, outputs, out]`, any view, and a dense weight: `[n, channels, size]`, as `to`.
+pub(crate) fn direct_input(op: &'static str, y: &Tensor, weight: &Tensor, plan: &Windows, to: DType) -> Result<Tensor> {
     let gpu = gpu_of(op, y)?;
     let (y, weight) = (seen(gpu, y)?, seen(gpu, weight)?);
     let n = y.shape()[0];
     let x = images(op, n, plan.channels, plan.size)?;
     let params = params(op, x.elements(), n, plan, &x, y.layout(), weight.layout().offset)?;
-    fours(op, "conv/direct_input", &[("y", &y), ("weight", &weight)], ("x", x.shape), &params, plan.operations(n))
+    fours(op, "conv/direct_input", &[("y", &y), ("weight", &weight)], ("x", x.shape, to), &params, plan.operations(n))
 }
 
 /// Of `x [n, channels, size]` and `y [n, outputs, out]`, any views: the f32 gradient of the weight.

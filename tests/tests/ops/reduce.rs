@@ -2,7 +2,10 @@
 
 use proptest::prelude::*;
 use wgrad::{DType, Device, Result, Tensor};
-use wgrad_tests::{Input, assert_close, assert_equal, each_device, expect_error, gradcheck, same_on_devices, strategy};
+use wgrad_tests::{
+    Input, assert_close, assert_equal, each_device, expect_error, gradcheck, same_on_devices, same_on_devices_within,
+    strategy,
+};
 
 /// The dimensions that the bits of `mask` choose, at least one.
 fn chosen(rank: usize, mask: u8) -> Vec<isize> {
@@ -113,7 +116,9 @@ proptest! {
         let dims = chosen(shape.len(), mask);
         let input = [strategy::view_of(&shape, &|shape, seed| Input::normal(shape, seed), seed)];
         for (name, op) in SMOOTH {
-            same_on_devices(name, &input, |x| op(&x[0], &dims, false));
+            // A gradient of 0 of equal elements is what is left of terms as large as an element times a weight of the loss.
+            let slack = if name == "var" { 4.0 } else { 1.0 };
+            same_on_devices_within(slack, name, &input, |x| op(&x[0], &dims, false));
         }
         let input = [Input::distinct(0.125, &shape, seed)];
         for (name, op) in CHOOSING {

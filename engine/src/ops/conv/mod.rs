@@ -132,7 +132,7 @@ pub(crate) fn conv<const D: usize>(
     let inputs: Vec<&Tensor> = [Some(&x), Some(&w), bias].into_iter().flatten().collect();
     let y = record(op, y, &inputs, move |dy, needs| {
         let mut gradients = vec![
-            needs[0].then(|| input(op, dy, &w_saved, &plan)).transpose()?,
+            needs[0].then(|| input(op, dy, &w_saved, None, &plan)).transpose()?,
             needs[1].then(|| weight(op, &x_saved, dy, &plan)).transpose()?,
         ];
         gradients.extend(bias_gradient(dy, needs)?);
@@ -185,10 +185,7 @@ pub(crate) fn conv_transpose<const D: usize>(
     }
     Layout::contiguous(op, &plan.x_shape(x.shape()[0]))?;
     let (x_saved, w_saved) = (x.detach(), w.detach());
-    let mut y = input(op, &x_saved, &w_saved, &plan)?;
-    if let Some(bias) = bias {
-        y = y.add(&bias.detach().reshape(&[-1, 1, 1])?)?;
-    }
+    let y = input(op, &x_saved, &w_saved, bias.map(Tensor::detach).as_ref(), &plan)?;
     let inputs: Vec<&Tensor> = [Some(&x), Some(&w), bias].into_iter().flatten().collect();
     let y = record(op, y, &inputs, move |dy, needs| {
         let mut gradients = vec![

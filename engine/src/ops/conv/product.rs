@@ -8,7 +8,7 @@ use crate::layout::Dims;
 use crate::ops::join;
 use crate::ops::rows::{narrowed, prepared, wide};
 use crate::ops::view::reshape_to;
-use crate::{Error, PadMode, Result, Tensor};
+use crate::{DType, Error, PadMode, Result, Tensor};
 
 /// `[.., groups * width]` as `[groups, rows, width]`.
 fn by_group(op: &'static str, x: &Tensor, groups: usize) -> Result<Tensor> {
@@ -49,6 +49,12 @@ fn seen(x: &Tensor, piece: Piece, plan: &Windows, row: usize) -> Result<Tensor> 
     x.narrow(0, piece.first, piece.images)?.narrow(2, row, plan.size[0])
 }
 
+/// `y [n, channels, size]` with its bias, as `dtype`: a half is rounded once, after the bias.
+fn finished(y: &Tensor, bias: Option<&Tensor>, dtype: DType) -> Result<Tensor> {
+    let Some(bias) = bias else { return narrowed(y, dtype) };
+    narrowed(&y.add(&narrowed(bias, y.dtype())?.reshape(&[-1, 1, 1])?)?, dtype)
+}
+
 /// The convolution of `x [n, channels, size]`: `[n, outputs, out]`, maybe with the channels last in memory. All detached.
 pub(super) fn forward(
     op: &'static str,
@@ -60,24 +66,23 @@ pub(super) fn forward(
     let (n, dtype) = (x.shape()[0], x.dtype());
     let shape = Dims::new(op, &plan.y_shape(n))?;
     x.device().expect_room(op, shape.elements(), dtype)?;
-    let biased = |y: Tensor| match bias {
-        Some(bias) => y.add(&bias.reshape(&[-1, 1, 1])?),
-        None => Ok(y),
-    };
     if shape.elements() == 0 || x.elements() == 0 {
-        return biased(Tensor::zeros(&shape, dtype, x.device())?);
+        return finished(&Tensor::zeros(&shape, dtype, x.device())?, bias, dtype);
     }
-    let (x, weight) = (prepared(x)?, prepared(weight)?.contiguous()?);
+    // A product of several groups has no bias of its own: it gives f32, to which the bias is added.
+    let take = if plan.groups > 1 && bias.is_some() && !plan.is_thin() { wide } else { prepared };
+    let (x, weight) = (take(x)?, take(weight)?.contiguous()?);
     let pieces = plan.pieces(n, x.device()).into_iter();
     if plan.is_thin() {
+        let sums = if bias.is_some() { DType::F32 } else { dtype };
         let part = |Piece { first, images, .. }| {
             let x = x.narrow(0, first, images)?;
             match x.device().kind() {
                 Kind::Cpu(_) => cpu::direct(op, &x, &weight, plan),
-                Kind::Gpu(_) => kernels::direct(op, &x, &weight, plan),
+                Kind::Gpu(_) => kernels::direct(op, &x, &weight, plan, sums),
             }
         };
-        return biased(narrowed(&joined(op, &pieces.map(part).collect::<Result<Vec<_>>>()?)?, dtype)?);
+        return finished(&joined(op, &pieces.map(part).collect::<Result<Vec<_>>>()?)?, bias, dtype);
     }
     let matrices = matrices(op, &weight, plan)?;
     let bias_of_rows = bias.filter(|_| plan.groups == 1).map(prepared).transpose()?;
@@ -89,30 +94,38 @@ pub(super) fn forward(
         }
         from_groups(op, &by_group(op, &rows, plan.groups)?.matmul(&matrices.transpose(1, 2)?)?)
     };
-    let rows = narrowed(&joined(op, &pieces.map(part).collect::<Result<Vec<_>>>()?)?, dtype)?;
+    let rows = joined(op, &pieces.map(part).collect::<Result<Vec<_>>>()?)?;
     let y = reshape_to(&rows, Dims::new(op, &[n, plan.out[0], plan.out[1], plan.outputs])?)?.permute(&[0, 3, 1, 2])?;
-    if plan.groups == 1 { Ok(y) } else { biased(y) }
+    finished(&y, bias.filter(|_| plan.groups > 1), dtype)
 }
 
-/// The adjoint of [`forward`] in x: of `y [n, outputs, out]` the `[n, channels, size]`. Sums are rounded to a half once, at the end.
-pub(super) fn input(op: &'static str, y: &Tensor, weight: &Tensor, plan: &Windows) -> Result<Tensor> {
+/// The adjoint of [`forward`] in x, with a bias where it is a layer: of `y [n, outputs, out]` the `[n, channels, size]`. Sums are
+/// rounded to a half once, at the end.
+pub(super) fn input(
+    op: &'static str,
+    y: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    plan: &Windows,
+) -> Result<Tensor> {
     let (n, dtype) = (y.shape()[0], y.dtype());
     let shape = Dims::new(op, &plan.x_shape(n))?;
     y.device().expect_room(op, shape.elements(), dtype)?;
     if shape.elements() == 0 || y.elements() == 0 {
-        return Tensor::zeros(&shape, dtype, y.device());
+        return finished(&Tensor::zeros(&shape, dtype, y.device())?, bias, dtype);
     }
     let pieces = plan.pieces(n, y.device()).into_iter();
     if plan.is_thin() {
         let (y, weight) = (prepared(y)?, prepared(weight)?.contiguous()?);
+        let sums = if bias.is_some() { DType::F32 } else { dtype };
         let part = |Piece { first, images, .. }| {
             let y = y.narrow(0, first, images)?;
             match y.device().kind() {
                 Kind::Cpu(_) => cpu::direct_input(op, &y, &weight, plan),
-                Kind::Gpu(_) => kernels::direct_input(op, &y, &weight, plan),
+                Kind::Gpu(_) => kernels::direct_input(op, &y, &weight, plan, sums),
             }
         };
-        return narrowed(&joined(op, &pieces.map(part).collect::<Result<Vec<_>>>()?)?, dtype);
+        return finished(&joined(op, &pieces.map(part).collect::<Result<Vec<_>>>()?)?, bias, dtype);
     }
     let (y, matrices) = (wide(y)?, matrices(op, &wide(weight)?, plan)?);
     let mut parts: Vec<Tensor> = Vec::new();
@@ -132,7 +145,7 @@ pub(super) fn input(op: &'static str, y: &Tensor, weight: &Tensor, plan: &Window
         };
         parts.push(x);
     }
-    narrowed(&joined(op, &parts)?, dtype)
+    finished(&joined(op, &parts)?, bias, dtype)
 }
 
 /// The adjoint of [`forward`] in the weight, of `x [n, channels, size]` and `y [n, outputs, out]`.
