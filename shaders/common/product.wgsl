@@ -43,6 +43,7 @@ struct Params {
     depth: u32,
     c_slice: u32,
     scale: f32,
+    words_start: u32, // of a packed b (common/packed.wgsl)
 }
 
 @group(0) @binding(0) var<storage, read> bias: array<vec4<f32>>;

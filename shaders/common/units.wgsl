@@ -3,6 +3,7 @@
 // eight spare halves a line against bank conflicts.
 
 //#import common/product.wgsl
+//#import common/packed.wgsl
 
 override A_ALONG_K: u32 = 1u;
 override B_ALONG_K: u32 = 0u;
@@ -23,6 +24,15 @@ const INVOCATIONS = 2u * LINES;
 // [LINES][NARROW] where k is fast, [32][WIDE] where it is slow.
 var<workgroup> slab_a: array<vec4<f16>, SLAB>;
 var<workgroup> slab_b: array<vec4<f16>, SLAB>;
+
+fn four_of_b(i: u32) -> vec4<f16> {
+    if (B_PACKED == 1u) {
+        let pairs = b[i >> 1u];
+        let pair = select(pairs.xy, pairs.zw, (i & 1u) == 1u);
+        return vec4<f16>(spread(vec2<f32>(pair), nibble_of(i)));
+    }
+    return b[i];
+}
 
 struct Fours {
     x: vec4<f16>,
@@ -67,7 +77,7 @@ fn bring_b(at: Place, start: u32, k: u32, cell: u32) -> vec4<f16> {
     if (column < p.n && d < at.end) {
         let i = start + d * p.b_row + column * p.b_column;
         if (B_FOURS == 1u) {
-            v = b[i >> 2u];
+            v = four_of_b(i >> 2u);
         } else {
             let step = select(p.b_column, p.b_row, B_ALONG_K == 1u);
             let count = select(p.n - column, at.end - d, B_ALONG_K == 1u);

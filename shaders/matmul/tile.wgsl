@@ -5,8 +5,10 @@
 // as vec4. The next slabs are on their way from global memory, in registers, while these are used. An invocation owns 8 x 8 results:
 // rows 4 y .. and 4 (SIDE + y) .., columns 4 x .. and 4 (SIDE + x) ..; the halves of the tile lie apart so that neighbours
 // read neighbouring banks. One spare vec4 a line (PITCH) does the same for the writes.
+// A packed 2:4 b is expanded on its way into the slab.
 
 //#import common/operands.wgsl
+//#import common/packed.wgsl
 
 override SIDE: u32 = 8u; // 4, 8 or 16
 override DEPTH: u32 = 8u; // a multiple of 4 from SIDE / 2 to SIDE: so each invocation brings one or two vec4 a slab
@@ -15,6 +17,13 @@ override SLAB: u32 = DEPTH * PITCH;
 
 var<workgroup> slab_a: array<vec4<f32>, SLAB>;
 var<workgroup> slab_b: array<vec4<f32>, SLAB>;
+
+fn load2_b(i: u32) -> vec2<f32> { let w = 2u * (i & 1u); return vec2<f32>(b[i >> 1u][w], b[i >> 1u][w + 1u]); }
+
+fn four_of_b(i: u32) -> vec4<f32> {
+    if (B_PACKED == 1u) { return spread(load2_b(i), nibble_of(i)); }
+    return load4_b(i);
+}
 
 // Where the `cell`-th four of a slab lies: its first line (row of a, column of b) and k. Neighbours read neighbouring memory.
 fn line_of(cell: u32, along_k: u32) -> u32 {
@@ -52,7 +61,7 @@ fn bring_b(at: Place, start: u32, k: u32, cell: u32) -> vec4<f32> {
     if (column < p.n && d < at.end) {
         let i = start + d * p.b_row + column * p.b_column;
         if (B_FOURS == 1u) {
-            v = load4_b(i >> 2u);
+            v = four_of_b(i >> 2u);
         } else {
             let step = select(p.b_column, p.b_row, B_ALONG_K == 1u);
             let count = select(p.n - column, at.end - d, B_ALONG_K == 1u);

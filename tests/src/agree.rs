@@ -28,6 +28,24 @@ pub fn same_on_devices_in(
     inputs: &[Input],
     f: impl Fn(&[Tensor]) -> Result<Tensor>,
 ) {
+    compared(dtypes, slack, 0.0, op, inputs, f);
+}
+
+/// As [`same_on_devices`], where values and gradients may be what is left of terms whose sizes sum up to `terms`.
+#[track_caller]
+pub fn same_on_devices_of_terms(terms: f64, op: &str, inputs: &[Input], f: impl Fn(&[Tensor]) -> Result<Tensor>) {
+    compared(&[DType::F32, DType::F16, DType::BF16], 1.0, terms, op, inputs, f);
+}
+
+#[track_caller]
+fn compared(
+    dtypes: &[DType],
+    slack: f64,
+    terms: f64,
+    op: &str,
+    inputs: &[Input],
+    f: impl Fn(&[Tensor]) -> Result<Tensor>,
+) {
     let (Some(gpu), Some(portable)) = (gpu(), portable_gpu()) else { return };
     for &dtype in dtypes {
         let want = run(inputs, dtype, &Device::cpu(), &f).unwrap_or_else(|e| panic!("{op}, {dtype} on cpu: {e}"));
@@ -41,7 +59,7 @@ pub fn same_on_devices_in(
                 let at = format!("{op}, {dtype}, {} on {name} against cpu", w.what);
                 assert_eq!((&g.shape, g.dtype), (&w.shape, w.dtype), "{at}");
                 // A gradient may be what is left of terms as large as the weights of the loss, which are about 1.
-                let floor = if w.what.starts_with("gradient") { 1.0 } else { 0.0 };
+                let floor = if w.what.starts_with("gradient") { terms.max(1.0) } else { terms };
                 let largest = w.values.iter().fold(floor, |m: f64, v| m.max(v.abs()));
                 let exact = Tolerance { atol: 0.0, rtol: 0.0 };
                 let tolerance = if w.dtype.is_float() { Tolerance::of(dtype, largest).times(slack) } else { exact };

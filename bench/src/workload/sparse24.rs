@@ -16,7 +16,7 @@ use crate::{Result, check};
 pub fn sparse24(name: &str, params: &mut Params, device: &Device) -> Result<Work> {
     let (m, n, k) = (params.size("m", 4096)?, params.size("n", 1)?, params.size("k", 4096)?);
     let dtype = dtype(params)?;
-    let form = params.choice("form", &["auto", "packed", "expanded", "dense"])?;
+    let form = params.choice("form", &["auto", "packed", "tiled", "expanded", "dense"])?;
     let backward = name.ends_with("_bwd");
     let (rotate, weights) =
         (params.size("rotate", 1)?, params.choice("weights", &["trained", "frozen", "transposed"])?);
@@ -62,6 +62,7 @@ pub fn sparse24(name: &str, params: &mut Params, device: &Device) -> Result<Work
     };
     let step = move || match form {
         "packed" => force_sparse24(Sparse24Form::Packed, &run),
+        "tiled" => force_sparse24(Sparse24Form::Tiled, &run),
         "expanded" => force_sparse24(Sparse24Form::Expanded, &run),
         _ => run(),
     };

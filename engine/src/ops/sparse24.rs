@@ -1,11 +1,12 @@
-//! Products with packed 2:4 matrices. With few rows a kernel reads the packed matrix; with more it is expanded for the length
-//! of one product, which then is faster. Either way the dense matrix is never kept.
+//! Products with packed 2:4 matrices. With few rows a kernel picks what the packed matrix keeps; with more, tiles of it are expanded in
+//! workgroup memory, or it is expanded for the length of one product. The dense matrix is never kept.
 
 use std::cell::Cell;
 
 use crate::autograd::{record, tracks};
 use crate::cpu::sparse24 as cpu;
 use crate::device::Kind;
+use crate::kernels::matmul::{Packed, packed_product};
 use crate::kernels::sparse24 as kernels;
 use crate::kernels::window;
 use crate::layout::Dims;
@@ -18,8 +19,10 @@ use crate::{DType, Device, Error, Result, Sparse24, Tensor};
 /// How a product with a packed matrix is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sparse24Form {
-    /// From the packed matrix.
+    /// From the packed matrix, picking from the input what it keeps.
     Packed,
+    /// By the tiles of the dense product, expanded from the packed matrix in workgroup memory. On the CPU as [`Expanded`](Self::Expanded).
+    Tiled,
     /// By the dense product, from a matrix that is expanded for it.
     Expanded,
 }
@@ -40,19 +43,33 @@ pub fn force_sparse24<R>(form: Sparse24Form, f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// Rows of the input up to which products read the packed matrix: forward, and for the gradient of the values. Measured with a
-/// matrix of 2048 x 2048 on two cores of a CPU and on llvmpipe there (`wgrad-bench run sparse24 form=packed`, `form=expanded`).
+/// Rows of the input up to which a product is computed from the packed matrix, and up to which by tiles. Measured with a matrix of
+/// 2048 x 2048 on two cores of a CPU and on llvmpipe there (`wgrad-bench run sparse24 form=packed`, `tiled`, `expanded`).
 fn few(device: &Device) -> [usize; 2] {
     match device.kind() {
-        Kind::Cpu(_) => [32, 2],
-        Kind::Gpu(gpu) if gpu.caps().software => [16, 8],
-        // Not measured: by its bytes and multiplications a large GPU is bound by reading the matrix up to about so many.
-        Kind::Gpu(_) => [8, 8],
+        Kind::Cpu(_) => [32, 0],
+        Kind::Gpu(gpu) if gpu.caps().software => [16, 0],
+        // Not measured. By its bytes and multiplications a large GPU is bound by reading the matrix up to some eight rows, and up to some
+        // hundreds a pass that writes the dense matrix costs more than expanding each tile as often as there are tiles of rows.
+        Kind::Gpu(_) => [8, 512],
     }
 }
 
-fn is_packed(device: &Device, rows: usize, pass: usize) -> bool {
-    FORCED.get().map_or(rows <= few(device)[pass], |form| form == Sparse24Form::Packed)
+/// The same for the gradient of the values, which has no tiles.
+fn few_of_values(device: &Device) -> usize {
+    match device.kind() {
+        Kind::Cpu(_) => 2,
+        Kind::Gpu(_) => 8,
+    }
+}
+
+fn form(device: &Device, rows: usize) -> Sparse24Form {
+    let [packed, tiled] = few(device);
+    FORCED.get().unwrap_or(match rows {
+        n if n <= packed => Sparse24Form::Packed,
+        n if n <= tiled => Sparse24Form::Tiled,
+        _ => Sparse24Form::Expanded,
+    })
 }
 
 /// A matrix with its columns padded to whole blocks, as [`aligned`] makes it.
@@ -156,9 +173,14 @@ pub(crate) fn linear(x: &Tensor, packed: &Sparse24, bias: Option<&Tensor>) -> Re
     Ok(record(op, y, &inputs, move |dy, needs| {
         let dy = fold(op, dy)?;
         let dx = || {
-            let few = is_packed(dy.device(), dy.shape()[0], 0);
-            if let Some(transposed) = weight.transposed().filter(|_| few) {
+            let form = form(dy.device(), dy.shape()[0]);
+            if let Some(transposed) = weight.transposed().filter(|_| form == Sparse24Form::Packed) {
                 return reshape_to(&forward(op, &dy, transposed, Finish::default())?, old);
+            }
+            if form == Sparse24Form::Tiled
+                && let Some(dx) = tiled(op, &dy, &weight, false, Finish::default())?
+            {
+                return reshape_to(&dx, old);
             }
             let dense = expand(op, weight.values(), weight.meta(), weight.cols())?;
             reshape_to(&Product::new(op, &dy, &dense).value()?, old)
@@ -172,7 +194,7 @@ pub(crate) fn linear(x: &Tensor, packed: &Sparse24, bias: Option<&Tensor>) -> Re
     }))
 }
 
-/// [`Tensor::linear_sparse24_then`]: in one pass where the matrix is expanded and no gradient is wanted.
+/// [`Tensor::linear_sparse24_then`]: in one pass where the dense product's kernels run and no gradient is wanted.
 pub(crate) fn linear_then(x: &Tensor, packed: &Sparse24, bias: Option<&Tensor>, then: &Epilogue) -> Result<Tensor> {
     let op = "linear_sparse24";
     let shape = check(op, x, packed, bias)?;
@@ -185,7 +207,7 @@ pub(crate) fn linear_then(x: &Tensor, packed: &Sparse24, bias: Option<&Tensor>, 
     let inputs: Vec<&Tensor> =
         [Some(x), Some(packed.values()), bias, then.residual.as_ref()].into_iter().flatten().collect();
     let rows = x.elements() / packed.cols().max(1);
-    if !tracks(&inputs) && !is_packed(x.device(), rows, 0) {
+    if !tracks(&inputs) && form(x.device(), rows) != Sparse24Form::Packed {
         let (bias, residual) = (bias.map(Tensor::detach), then.residual.as_ref().map(|r| fold(op, r)).transpose()?);
         let (scale, activation) = (then.scale, then.activation);
         let finish = Finish { scale, bias: bias.as_ref(), activation, residual: residual.as_ref(), keep: false };
@@ -204,6 +226,17 @@ pub(crate) fn linear_then(x: &Tensor, packed: &Sparse24, bias: Option<&Tensor>, 
     then.residual.as_ref().map_or(Ok(y.clone()), |residual| y.add(residual))
 }
 
+/// `x W^T` (`transposed`) or `x W` by tiles; not recorded. `None` where the device has no such kernels, or nothing is to be computed.
+fn tiled(op: &'static str, x: &Tensor, packed: &Sparse24, transposed: bool, finish: Finish) -> Result<Option<Tensor>> {
+    let Kind::Gpu(gpu) = x.device().kind() else { return Ok(None) };
+    let (values, meta) = (aligned(packed.values())?, packed.meta());
+    let n = if transposed { packed.rows() } else { packed.cols() };
+    if x.elements() == 0 || n == 0 {
+        return Ok(None);
+    }
+    packed_product(gpu, op, x, &Packed { values: &values, meta, transposed }, n, finish)
+}
+
 /// `x W^T` for rows of `x`, finished; not recorded. Kernels of the packed matrix add a bias at most.
 fn forward(op: &'static str, x: &Tensor, packed: &Sparse24, finish: Finish) -> Result<Tensor> {
     let (rows, outputs, dtype, device) = (x.shape()[0], packed.rows(), x.dtype(), x.device());
@@ -211,7 +244,13 @@ fn forward(op: &'static str, x: &Tensor, packed: &Sparse24, finish: Finish) -> R
     device.expect_room(op, rows.saturating_mul(outputs), dtype)?;
     let plain = finish.scale == 1.0 && finish.activation.is_none() && finish.residual.is_none();
     let empty = rows == 0 || outputs == 0 || packed.cols() == 0;
-    if plain && !empty && is_packed(device, rows, 0) {
+    let form = form(device, rows);
+    if form == Sparse24Form::Tiled
+        && let Some(y) = tiled(op, x, packed, true, finish)?
+    {
+        return Ok(y);
+    }
+    if plain && !empty && form == Sparse24Form::Packed {
         let x = padded(x)?;
         match device.kind() {
             Kind::Cpu(_) if dtype.is_half() => {
@@ -238,7 +277,8 @@ fn forward(op: &'static str, x: &Tensor, packed: &Sparse24, finish: Finish) -> R
 /// The gradient of the values: of `dy^T x` what stands at the positions.
 fn values_gradient(op: &'static str, x: &Tensor, dy: &Tensor, meta: &Tensor) -> Result<Tensor> {
     let (rows, dtype, device) = (x.shape()[0], x.dtype(), x.device());
-    if rows > 0 && meta.elements() > 0 && is_packed(device, rows, 1) {
+    let few = FORCED.get().map_or(rows <= few_of_values(device), |form| form == Sparse24Form::Packed);
+    if rows > 0 && meta.elements() > 0 && few {
         let (x, dy) = (padded(x)?, contiguous(dy)?);
         let shape = Dims::new(op, &[meta.shape()[0], meta.shape()[1] * BLOCK / 2])?;
         match device.kind() {

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use wgrad::{DType, Device, Result, Tensor};
 use wgrad_tests::{
-    Input, assert_close, assert_equal, each_device, expect_error, gradcheck, same_on_devices, same_on_devices_within,
+    Input, assert_close, assert_equal, each_device, expect_error, gradcheck, same_on_devices, same_on_devices_of_terms,
     strategy,
 };
 
@@ -116,9 +116,14 @@ proptest! {
         let dims = chosen(shape.len(), mask);
         let input = [strategy::view_of(&shape, &|shape, seed| Input::normal(shape, seed), seed)];
         for (name, op) in SMOOTH {
-            // A gradient of 0 of equal elements is what is left of terms as large as an element times a weight of the loss.
-            let slack = if name == "var" { 4.0 } else { 1.0 };
-            same_on_devices_within(slack, name, &input, |x| op(&x[0], &dims, false));
+            // A sum may be what is left of all its elements, the gradient of a variance of equal elements (0) of several times an
+            // element times a weight of the loss.
+            let terms = match name {
+                "sum" => dims.iter().map(|d| shape[shape.len().wrapping_add_signed(*d)]).product::<usize>() as f64,
+                "var" => 16.0,
+                _ => 1.0,
+            };
+            same_on_devices_of_terms(terms, name, &input, |x| op(&x[0], &dims, false));
         }
         let input = [Input::distinct(0.125, &shape, seed)];
         for (name, op) in CHOOSING {

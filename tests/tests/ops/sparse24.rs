@@ -4,13 +4,16 @@ mod pytorch;
 mod stored;
 
 use proptest::prelude::*;
-use wgrad::{Activation, DType, Device, Epilogue, Sparse24, Sparse24Form, Tensor, force_sparse24};
+use wgrad::{
+    Activation, DType, Device, Epilogue, MatmulFamily, Sparse24, Sparse24Form, Tensor, force_matmul, force_sparse24,
+    matmul_families,
+};
 use wgrad_tests::{
-    Input, Random, assert_close, assert_equal, each_device, expect_error, fresh_gpu, gradcheck, same_on_devices_within,
-    strategy,
+    Input, Random, assert_close, assert_equal, each_device, expect_error, fresh_gpu, gpu, gradcheck,
+    same_on_devices_in, same_on_devices_within, strategy,
 };
 
-const FORMS: [Sparse24Form; 2] = [Sparse24Form::Packed, Sparse24Form::Expanded];
+const FORMS: [Sparse24Form; 3] = [Sparse24Form::Packed, Sparse24Form::Tiled, Sparse24Form::Expanded];
 
 fn config(cases: u32) -> ProptestConfig {
     ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) }
@@ -133,6 +136,28 @@ fn long_rows() {
             x[0].narrow(0, 0, tokens)?.linear_sparse24(&packed, None)
         };
         force_sparse24(Sparse24Form::Packed, || same_on_devices_within(4.0, "long rows", &inputs, f));
+    }
+}
+
+/// Tiles of every size that the device runs, k whole and cut, rows and columns that are not whole tiles or fours.
+#[test]
+fn tiles() {
+    let Some(gpu) = gpu() else { return };
+    let shapes = [&[67, 150][..], &[90, 150], &[90], &[90, 150], &[67, 90]];
+    let mut inputs: Vec<Input> = (1..).zip(shapes).map(|(seed, shape)| Input::normal(shape, seed)).collect();
+    inputs[3] = inputs[3].clone().constant();
+    let f = |x: &[Tensor]| {
+        let packed = Sparse24::from_mask(&x[1], &x[3].n_of_m_mask(2, 4)?)?;
+        let then = Epilogue { residual: Some(x[4].clone()), ..Epilogue::default() };
+        x[0].linear_sparse24_then(&packed, Some(&x[2]), &then)
+    };
+    use MatmulFamily::{Coop, CoopLarge, Large, Medium, Small};
+    for family in matmul_families(gpu).into_iter().filter(|f| matches!(f, Small | Medium | Large | Coop | CoopLarge)) {
+        let dtypes = if family.on_units() { &[DType::F16][..] } else { &[DType::F32, DType::F16, DType::BF16] };
+        for slices in [1, 3] {
+            let agree = || same_on_devices_in(dtypes, 4.0, "tiles", &inputs, f);
+            force_matmul(family, slices, || force_sparse24(Sparse24Form::Tiled, agree));
+        }
     }
 }
 

@@ -1,12 +1,14 @@
 //! Matrix products on the GPU: one pass, or two where k is cut into slices or halves cannot be stored in pairs.
 
 mod cut;
+mod packed;
 mod params;
 mod table;
 mod units;
 
 use std::sync::Arc;
 
+pub(crate) use packed::{Packed, packed_product};
 pub use table::{MatmulFamily, force_matmul};
 
 use super::{flag, window};
@@ -52,7 +54,8 @@ fn run(gpu: &Arc<Gpu>, product: &Product, dtype: DType, plan: &Planner) -> Resul
     };
     let output = output(&product, (product.shape()?, dtype))?;
     if output.y.elements() > 0 {
-        launch(gpu, &product, params, plan(&params), &output)?;
+        let operands = Operands { op, a: &a, b: &b, words: None, finish };
+        launch(gpu, &operands, params, plan(&params), &output)?;
     }
     Ok(output)
 }
@@ -63,8 +66,17 @@ fn output(product: &Product, (shape, dtype): window::Output) -> Result<Output> {
     Ok(Output { y: make()?, z: if product.finish.keep { Some(make()?) } else { None } })
 }
 
-fn launch(gpu: &Arc<Gpu>, product: &Product, params: Params, plan: Plan, output: &Output) -> Result<()> {
-    let &Product { op, a, b, finish } = product;
+/// What a kernel reads; with `words`, b is the values of a packed 2:4 matrix.
+struct Operands<'a> {
+    op: &'static str,
+    a: &'a Tensor,
+    b: &'a Tensor,
+    words: Option<&'a Tensor>,
+    finish: Finish<'a>,
+}
+
+fn launch(gpu: &Arc<Gpu>, operands: &Operands, params: Params, plan: Plan, output: &Output) -> Result<()> {
+    let &Operands { op, a, b, words, finish } = operands;
     let Output { y: out, z: kept } = output;
     let (dtype, of_a) = (out.dtype(), a.dtype());
     if !plan.family.runs_on(gpu.caps()) || plan.family.on_units() && of_a != DType::F16 {
@@ -95,16 +107,23 @@ fn launch(gpu: &Arc<Gpu>, product: &Product, params: Params, plan: Plan, output:
     };
     let shape = shape(gpu.caps(), plan.family, &p);
     let (of_a, of_b) = (p.access_a(), p.access_b());
+    // A packed matrix consists of whole groups of four.
+    let b_fours = of_b.fours || words.is_some();
     let mut constants = shape.constants;
     constants.extend([
         ("A_ALONG_K", flag(of_a.along_k)),
         ("B_ALONG_K", flag(of_b.along_k)),
         ("A_FOURS", flag(of_a.fours)),
-        ("B_FOURS", flag(of_b.fours)),
+        ("B_FOURS", flag(b_fours)),
         ("STORE", f64::from(store)),
         ("PARTIAL", flag(partial)),
     ]);
     let groups = u64::from(p.slices) * groups((shape.rows, shape.columns), &p);
+    if plan.family.takes_packed() {
+        constants.push(("B_PACKED", flag(words.is_some())));
+    }
+    // Without words the binding is idle.
+    let read = [left, right, words.unwrap_or(right)];
     let typed = [("a", left.dtype()), ("b", right.dtype())];
     let pass = Pass {
         op,
@@ -112,7 +131,7 @@ fn launch(gpu: &Arc<Gpu>, product: &Product, params: Params, plan: Plan, output:
         constants,
         // On matrix units the operands are f16 as such, not words of two.
         elems: if plan.family.on_units() { &[] } else { &typed },
-        operands: &[left, right],
+        operands: if plan.family.takes_packed() { &read } else { &read[..2] },
         finish: if partial { Finish::default() } else { finish },
         out: target,
         kept: if partial { None } else { kept.as_ref() },

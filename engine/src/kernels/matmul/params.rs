@@ -2,9 +2,11 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::packed::Packed;
 use crate::kernels::size;
 use crate::layout::{Layout, collapse};
 use crate::ops::matmul::{Finish, Product};
+use crate::sparse24::BLOCK;
 use crate::{Error, Result, Tensor};
 
 /// `Params` of `shaders/common/product.wgsl`.
@@ -29,6 +31,7 @@ pub(super) struct Params {
     pub depth: u32,
     pub c_slice: u32,
     scale: f32,
+    words_start: u32,
 }
 
 /// Where the matrices of an operand lie.
@@ -114,6 +117,25 @@ impl Params {
             depth: word(k)?,
             ..Self::of_sums(op, batch * m, n, &product.finish)?
         }))
+    }
+
+    /// Of `x [m, k]` and a packed 2:4 matrix, or its transpose, as `[k, n]`.
+    pub fn of_packed(op: &'static str, x: &Tensor, b: &Packed, n: usize, finish: &Finish) -> Result<Self> {
+        let word = |value| size(op, value);
+        let (m, k) = (x.shape()[0], x.shape()[1]);
+        let line = word(b.meta.shape()[1] * BLOCK)?;
+        let (row, column) = if b.transposed { (1, line) } else { (line, 1) };
+        let Layout { strides, offset, .. } = *x.layout();
+        Ok(Params {
+            m: word(m)?,
+            k: word(k)?,
+            a: Matrices { start: word(offset)?, outer: 0, inner: 0, row: word(strides[0])?, column: word(strides[1])? },
+            b: Matrices { start: word(2 * b.values.layout().offset)?, outer: 0, inner: 0, row, column },
+            c_matrix: word(m * n)?,
+            depth: word(k)?,
+            words_start: word(b.meta.layout().offset)?,
+            ..Self::of_sums(op, m, n, finish)?
+        })
     }
 
     /// For the sums of `rows` rows of one matrix, which are there already.

@@ -56,6 +56,11 @@ impl Family {
         }
     }
 
+    /// Whether b may be a packed 2:4 matrix.
+    pub(super) fn takes_packed(self) -> bool {
+        self.on_units() || matches!(self, Family::Small | Family::Medium | Family::Large)
+    }
+
     /// Whether the operands have to be f16, and are read as such rather than as words of two.
     pub fn on_units(self) -> bool {
         matches!(self, Family::Coop | Family::CoopLarge)
