@@ -35,8 +35,9 @@ fn main(
         var sums = vec4<f32>();
         var powers = vec4<f32>();
         for (var n = 0u; n < HELD; n++) {
-            let d = real(held[n] - mean, n, lane + 8u * n, fours);
-            sums += d;
+            if (CENTRE) { held[n] -= mean; }
+            let d = real(held[n], n, lane + 8u * n, fours);
+            if (CENTRE) { sums += d; }
             powers += d * d;
         }
         var power = subgroupAdd(added(powers)) / p.divisor;
@@ -46,9 +47,11 @@ fn main(
             power = max(power - rest * rest, 0.0);
         }
         let rstd = inverse_root(power + p.eps);
+        let shift = rest * rstd;
         for (var n = 0u; n < HELD; n++) {
             let k = lane + 8u * n;
-            var v = ((held[n] - mean) - rest) * rstd;
+            var v = held[n] * rstd;
+            if (CENTRE) { v -= shift; }
             if (HAS_GAIN) { v *= gains[n]; }
             if (HAS_BIAS) { v += biases[n]; }
             if (n + 1u < HELD || k < fours) { store4_y(row * fours + k, v); }
