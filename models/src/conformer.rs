@@ -187,12 +187,14 @@ impl Conformer {
         let (keys, window) = state.map(|state| (&mut state.keys, &mut state.window)).unzip();
         let [(first, of_first), (second, of_second)] = &self.feed_forward;
         let (attention, of_attention) = &self.attention;
-        let x = of_first.around(x, |x, residual| first.forward(x, residual))?;
-        let x = of_attention.around(&x, |x, residual| attention.forward(x, None, pass, keys, residual))?;
-        let real = pass.real.as_ref().map(|real| real.unsqueeze(-1)).transpose()?;
-        let x = x.add(&self.convolution.forward(&x, real.as_ref(), window)?)?;
-        let x = of_second.around(&x, |x, residual| second.forward(x, residual))?;
-        self.norm.forward(&x)
+        let real = pass.real_of(x)?;
+        let x = of_first.around(x, real.as_ref(), |x, residual| first.forward(x, residual))?;
+        let x =
+            of_attention.around(&x, real.as_ref(), |x, residual| attention.forward(x, None, pass, keys, residual))?;
+        let column = pass.real.as_ref().map(|real| real.unsqueeze(-1)).transpose()?;
+        let x = x.add(&self.convolution.forward(&x, column.as_ref(), window)?)?;
+        let x = of_second.around(&x, real.as_ref(), |x, residual| second.forward(x, residual))?;
+        self.norm.forward_real(&x, real.as_ref())
     }
 }
 

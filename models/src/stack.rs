@@ -72,7 +72,7 @@ impl Stack {
             x = next;
         }
         if let Some((_, norm)) = &self.norm {
-            x = norm.forward(&x)?;
+            x = norm.forward_real(&x, pass.real_of(&x)?.as_ref())?;
         }
         if let Some(states) = states {
             states.push(x.clone());

@@ -83,6 +83,21 @@ impl Pass {
         Pass { added: Some(added), ..Pass::default() }
     }
 
+    /// Which positions of `x [batch, length, ..]` are real tokens, if some are not. What attends to other keys than its own has no padding of
+    /// which this pass knows.
+    ///
+    /// # Errors
+    /// If memory is exhausted.
+    pub fn real_of(&self, x: &Tensor) -> Result<Option<Tensor>> {
+        let Some(real) = &self.real else { return Ok(None) };
+        match (real.shape(), x.shape()) {
+            (&[rows, keys], &[batch, length, ..]) if rows == batch && keys == self.offset + length => {
+                Ok(Some(real.narrow(1, self.offset, length)?))
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// The mask of a layer with this window.
     pub fn mask(&self, window: Option<Window>) -> Mask {
         let found = self.masks.iter().find(|(known, _)| *known == window);

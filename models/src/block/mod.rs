@@ -112,31 +112,39 @@ impl Block {
         encoded: Option<&Encoded>,
         cache: Option<&mut BlockCache>,
     ) -> Result<Tensor> {
+        let real = pass.real_of(x)?;
+        let real = real.as_ref();
         let (own, other) = cache.map_or((None, None), |cache| (Some(&mut cache.own), Some(&mut cache.cross)));
         if self.wiring != Wiring::Sequential {
-            return self.parallel(x, pass, own);
+            return self.parallel(x, real, pass, own);
         }
         let attend = |x: &Tensor, residual: Option<&Tensor>| self.attention.forward(x, context, pass, own, residual);
-        let mut x = self.attention_residual.around(x, attend)?;
+        let mut x = self.attention_residual.around(x, real, attend)?;
         if let (Some((attention, residual)), Some(Encoded { states, pass })) = (&self.cross, encoded) {
-            x = residual.around(&x, |x, residual| attention.cross(x, states, pass, other, residual))?;
+            x = residual.around(&x, real, |x, residual| attention.cross(x, states, pass, other, residual))?;
         }
-        self.feed_forward_residual.around(&x, |x, residual| self.feed_forward.forward(x, residual))
+        self.feed_forward_residual.around(&x, real, |x, residual| self.feed_forward.forward(x, residual))
     }
 
-    fn parallel(&self, x: &Tensor, pass: &Pass, cache: Option<&mut KeyValues>) -> Result<Tensor> {
-        let seen = self.attention_residual.input(x)?;
+    fn parallel(
+        &self,
+        x: &Tensor,
+        real: Option<&Tensor>,
+        pass: &Pass,
+        cache: Option<&mut KeyValues>,
+    ) -> Result<Tensor> {
+        let seen = self.attention_residual.input(x, real)?;
         let plain = self.attention_residual.is_plain();
         let attended = self.attention.forward(&seen, None, pass, cache, plain.then_some(x))?;
-        let sum = if plain { attended } else { self.attention_residual.join(x, &attended)? };
+        let sum = if plain { attended } else { self.attention_residual.join(x, &attended, real)? };
         let fed = match self.wiring {
             Wiring::Shared => seen,
-            _ => self.feed_forward_residual.input(x)?,
+            _ => self.feed_forward_residual.input(x, real)?,
         };
         if self.feed_forward_residual.is_plain() {
             return self.feed_forward.forward(&fed, Some(&sum));
         }
-        self.feed_forward_residual.join(&sum, &self.feed_forward.forward(&fed, None)?)
+        self.feed_forward_residual.join(&sum, &self.feed_forward.forward(&fed, None)?, real)
     }
 }
 
@@ -152,3 +160,6 @@ impl Module for Block {
         v.module("", &self.feed_forward_residual);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -105,13 +105,13 @@ impl Residual {
         })
     }
 
-    /// What goes into the part.
+    /// What goes into the part. `real`, here and below, as for [`Norm::forward_real`].
     ///
     /// # Errors
     /// If shapes do not fit.
-    pub fn input(&self, x: &Tensor) -> Result<Tensor> {
+    pub fn input(&self, x: &Tensor, real: Option<&Tensor>) -> Result<Tensor> {
         let x = match &self.norms[0] {
-            Some(norm) => norm.forward(x)?,
+            Some(norm) => norm.forward_real(x, real)?,
             None => x.clone(),
         };
         if self.place.scale == 1.0 { Ok(x) } else { Ok(x.mul_scalar(self.place.scale)?) }
@@ -132,28 +132,33 @@ impl Residual {
     ///
     /// # Errors
     /// If shapes do not fit.
-    pub fn around(&self, x: &Tensor, f: impl FnOnce(&Tensor, Option<&Tensor>) -> Result<Tensor>) -> Result<Tensor> {
-        let input = self.input(x)?;
+    pub fn around(
+        &self,
+        x: &Tensor,
+        real: Option<&Tensor>,
+        f: impl FnOnce(&Tensor, Option<&Tensor>) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let input = self.input(x, real)?;
         if self.is_plain() {
             return f(&input, Some(x));
         }
         let out = f(&input, None)?;
-        self.join(if self.place.from_normed { &input } else { x }, &out)
+        self.join(if self.place.from_normed { &input } else { x }, &out, real)
     }
 
     /// The residual stream after what came out of the part.
     ///
     /// # Errors
     /// If shapes do not fit.
-    pub fn join(&self, x: &Tensor, out: &Tensor) -> Result<Tensor> {
+    pub fn join(&self, x: &Tensor, out: &Tensor, real: Option<&Tensor>) -> Result<Tensor> {
         let Place { keep, add, .. } = self.place;
         if let ([_, None, Some(norm)], Factor::One | Factor::Constant(_), Factor::One) = (&self.norms, keep, add) {
             let x = if let Factor::Constant(c) = keep { x.mul_scalar(c)? } else { x.clone() };
-            return norm.forward_add(out, &x, self.dropout.probability());
+            return norm.forward_add(out, &x, self.dropout.probability(), real);
         }
         let mut out = self.dropout.forward(out)?;
         if let Some(norm) = &self.norms[1] {
-            out = norm.forward(&out)?;
+            out = norm.forward_real(&out, real)?;
         }
         let times = |x: &Tensor, factor: Factor, gain: &Option<Gain>| match (factor, gain) {
             (Factor::Constant(c), _) => Ok(x.mul_scalar(c)?),
@@ -166,7 +171,7 @@ impl Residual {
             _ => (times(x, keep, &self.factors[0])?, times(&out, add, &self.factors[1])?),
         };
         match &self.norms[2] {
-            Some(norm) => norm.forward_add(&out, &x, 0.0),
+            Some(norm) => norm.forward_add(&out, &x, 0.0, real),
             None => Ok(x.add(&out)?),
         }
     }
@@ -202,7 +207,7 @@ mod tests {
             let residual = Residual::new(place, NormConfig::layer(1e-5), 16, 0.5, &build).unwrap();
             let run = || {
                 device.set_seed(3);
-                residual.around(&x, |x, _| Ok(x.clone())).unwrap().to_f64_vec().unwrap()
+                residual.around(&x, None, |x, _| Ok(x.clone())).unwrap().to_f64_vec().unwrap()
             };
             let want = |out: Tensor| {
                 let kept = x.mul_scalar(if keep == Factor::One { 1.0 } else { 1.5 }).unwrap();

@@ -88,11 +88,12 @@ impl MixerBlock {
     /// # Errors
     /// If shapes do not fit.
     pub fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let x = self.mixer_residual.around(x, |x, residual| {
+        let real = pass.real_of(x)?;
+        let x = self.mixer_residual.around(x, real.as_ref(), |x, residual| {
             let out = self.mixer.mix(x, pass)?;
             Ok(residual.map_or(Ok(out.clone()), |residual| residual.add(&out))?)
         })?;
-        self.feed_forward_residual.around(&x, |x, residual| self.feed_forward.forward(x, residual))
+        self.feed_forward_residual.around(&x, real.as_ref(), |x, residual| self.feed_forward.forward(x, residual))
     }
 }
 

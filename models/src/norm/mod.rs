@@ -2,6 +2,7 @@
 //! and phase; and matrices that are normalised themselves.
 
 mod alpha;
+mod batch;
 mod narrow;
 mod online;
 mod phase;
@@ -18,8 +19,10 @@ pub use power::{PowerNorm, PowerNormConfig};
 pub use unified::{UnifiedNorm, UnifiedNormConfig};
 pub use weight::{NormedLinear, WeightView};
 
-use wgrad::nn::{BatchNorm, Build, Init, Module, Param, Visitor};
+use wgrad::nn::{Build, Init, Module, Param, Visitor};
 use wgrad::{NormOptions, Tensor};
+
+use batch::RealBatchNorm;
 
 use crate::{Error, Result};
 
@@ -100,13 +103,13 @@ impl NormConfig {
     }
 }
 
-/// A norm with its parameters. Norms over the batch count all positions, and move their state in training.
+/// A norm with its parameters. Norms over the batch move their state in training.
 pub struct Norm(Body);
 
 enum Body {
     Row { config: NormConfig, weight: Option<Param>, bias: Option<Param> },
     Narrow(NarrowNorm),
-    Batch(BatchNorm),
+    Batch(RealBatchNorm),
     AlphaBatch(AlphaBatchNorm),
     Power(PowerNorm),
     Unified(UnifiedNorm),
@@ -130,7 +133,7 @@ impl Norm {
             NormKind::Rms { shift } => row(Some(Init::Constant(1.0 - shift)), false)?,
             NormKind::Plain(_) => row(None, false)?,
             NormKind::Narrow { prenormalised } => Body::Narrow(NarrowNorm::new(prenormalised, 2.0, eps, width, build)?),
-            NormKind::Batch { momentum } => Body::Batch(BatchNorm::new(width, momentum, eps, build)?),
+            NormKind::Batch { momentum } => Body::Batch(RealBatchNorm::new(width, momentum, eps, build)?),
             NormKind::AlphaBatch { alpha } => Body::AlphaBatch(AlphaBatchNorm::new(alpha, eps, width, build)?),
             NormKind::Power(c) => Body::Power(PowerNorm::new(PowerNormConfig { eps, ..c }, width, build)?),
             NormKind::Unified(c) => Body::Unified(UnifiedNorm::new(UnifiedNormConfig { eps, ..c }, width, build)?),
@@ -138,36 +141,43 @@ impl Norm {
         }))
     }
 
-    /// The norm of `x [.., width]`.
+    /// The norm of `x [.., width]`, all of whose positions count.
     ///
     /// # Errors
     /// If shapes do not fit.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.forward_real(x, None)
+    }
+
+    /// The norm of `x [.., width]`. Statistics over the batch leave out the positions that are false in `real [..]`, but for those of an
+    /// online norm, which goes on from whole sample to whole sample.
+    ///
+    /// # Errors
+    /// If shapes do not fit.
+    pub fn forward_real(&self, x: &Tensor, real: Option<&Tensor>) -> Result<Tensor> {
         match &self.0 {
             Body::Row { config, weight, bias } => Ok(x.row_norm(&options(config, weight.as_ref(), bias.as_ref())?)?),
             Body::Narrow(norm) => norm.forward(x),
-            Body::Batch(norm) => {
-                let shape: Vec<isize> = x.shape().iter().map(|&n| n as isize).collect();
-                Ok(norm.forward(&x.reshape(&[-1, norm.weight.elements() as isize])?)?.reshape(&shape)?)
-            }
-            Body::AlphaBatch(norm) => norm.forward(x, None),
-            Body::Power(norm) => norm.forward(x, None),
-            Body::Unified(norm) => norm.forward(x, None),
+            Body::Batch(norm) => norm.forward(x, real),
+            Body::AlphaBatch(norm) => norm.forward(x, real),
+            Body::Power(norm) => norm.forward(x, real),
+            Body::Unified(norm) => norm.forward(x, real),
             Body::Online(norm) => norm.forward(x),
         }
     }
 
-    /// The norm of `residual` and `x` after dropout with this probability; of kinds that look at one row alone, in one pass.
+    /// The norm of `residual` and `x` after dropout with this probability; of kinds that look at one row alone, in one pass. `real` as for
+    /// [`forward_real`](Self::forward_real).
     ///
     /// # Errors
     /// If shapes do not fit.
-    pub fn forward_add(&self, x: &Tensor, residual: &Tensor, dropout: f64) -> Result<Tensor> {
+    pub fn forward_add(&self, x: &Tensor, residual: &Tensor, dropout: f64, real: Option<&Tensor>) -> Result<Tensor> {
         match &self.0 {
             Body::Row { config, weight, bias } => {
                 Ok(x.add_row_norm(residual, dropout, &options(config, weight.as_ref(), bias.as_ref())?)?.0)
             }
-            _ if dropout > 0.0 => self.forward(&x.dropout(dropout)?.add(residual)?),
-            _ => self.forward(&x.add(residual)?),
+            _ if dropout > 0.0 => self.forward_real(&x.dropout(dropout)?.add(residual)?, real),
+            _ => self.forward_real(&x.add(residual)?, real),
         }
     }
 }
@@ -215,7 +225,7 @@ mod tests {
             assert_eq!(norm.parameter_count(), 0);
             let x = Tensor::from_slice(values, &[1, values.len()], &device).unwrap();
             let zero = x.zeros_like().unwrap();
-            let (alone, added) = (norm.forward(&x).unwrap(), norm.forward_add(&zero, &x, 0.0).unwrap());
+            let (alone, added) = (norm.forward(&x).unwrap(), norm.forward_add(&zero, &x, 0.0, None).unwrap());
             assert_eq!(alone.to_vec::<f64>().unwrap(), added.to_vec::<f64>().unwrap());
             alone.to_vec::<f64>().unwrap()
         };
@@ -247,7 +257,7 @@ mod tests {
             let y = own.forward(&x).unwrap();
             assert_eq!(y.shape(), x.shape(), "{kind:?}");
             let half = x.mul_scalar(0.5).unwrap();
-            let sum = other.forward_add(&half, &half, 0.0).unwrap();
+            let sum = other.forward_add(&half, &half, 0.0, None).unwrap();
             assert_eq!(y.to_vec::<f64>().unwrap(), sum.to_vec::<f64>().unwrap(), "{kind:?}");
             let fourth = |row: &[f64]| row.iter().step_by(4).sum::<f64>() / 6.0;
             if matches!(kind, NormKind::Batch { .. }) {

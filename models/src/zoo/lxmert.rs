@@ -36,7 +36,7 @@ impl<T: Module> Module for Part<T> {
 
 impl Part<Attention> {
     fn forward(&self, x: &Tensor, context: Option<&Tensor>, pass: &Pass) -> Result<Tensor> {
-        self.1.around(x, |x, residual| self.0.forward(x, context, pass, None, residual))
+        self.1.around(x, None, |x, residual| self.0.forward(x, context, pass, None, residual))
     }
 }
 
@@ -83,7 +83,7 @@ impl CrossLayer {
         let side = |side: usize, pass| {
             let x = self.attend[side].forward(&crossed[side], None, pass)?;
             let Part(feed, residual) = &self.feed[side];
-            residual.around(&x, |x, residual| feed.forward(x, residual))
+            residual.around(&x, None, |x, residual| feed.forward(x, residual))
         };
         Ok([side(0, of_words)?, side(1, of_regions)?])
     }

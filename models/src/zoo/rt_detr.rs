@@ -70,11 +70,11 @@ impl DecoderLayer {
     ) -> Result<Tensor> {
         let pass = Pass::among(positions.clone());
         let (attention, residual) = &self.attention;
-        let x = residual.around(x, |x, residual| attention.forward(x, None, &pass, None, residual))?;
+        let x = residual.around(x, None, |x, residual| attention.forward(x, None, &pass, None, residual))?;
         let (cross, residual) = &self.cross;
-        let x = residual.join(&x, &cross.forward(&x.add(positions)?, memory, sizes, boxes)?)?;
+        let x = residual.join(&x, &cross.forward(&x.add(positions)?, memory, sizes, boxes)?, None)?;
         let (feed_forward, residual) = &self.feed_forward;
-        residual.around(&x, |x, residual| feed_forward.forward(x, residual))
+        residual.around(&x, None, |x, residual| feed_forward.forward(x, residual))
     }
 }
 

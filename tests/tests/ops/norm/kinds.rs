@@ -272,7 +272,7 @@ fn plain_kinds_in_models() {
             let want = x.row_norm(&options).unwrap().to_f64_vec().unwrap();
             assert_eq!(norm.forward(&x).unwrap().to_f64_vec().unwrap(), want, "{kind:?}");
             let (want, _) = x.add_row_norm(&residual, 0.0, &options).unwrap();
-            let got = norm.forward_add(&x, &residual, 0.0).unwrap();
+            let got = norm.forward_add(&x, &residual, 0.0, None).unwrap();
             assert_eq!(got.to_f64_vec().unwrap(), want.to_f64_vec().unwrap(), "{kind:?}");
         }
     });
