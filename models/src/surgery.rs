@@ -2,6 +2,7 @@
 //! 2305.14858, section 3).
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use wgrad::nn::Module;
 use wgrad::{Tensor, no_grad};
@@ -21,6 +22,38 @@ pub enum Without {
     LastElement,
 }
 
+impl Without {
+    /// Name on the command line and in configurations.
+    pub fn name(self) -> &'static str {
+        match self {
+            Without::Mean => "rms",
+            Without::LastElement => "crms",
+        }
+    }
+
+    /// How much shorter the residual stream becomes.
+    pub(crate) fn cut(self) -> usize {
+        usize::from(self == Without::LastElement)
+    }
+
+    /// The kind of the new norms.
+    pub(crate) fn kind(self) -> wgrad::NormKind {
+        match self {
+            Without::Mean => wgrad::NormKind::Rms,
+            Without::LastElement => wgrad::NormKind::Crms,
+        }
+    }
+}
+
+impl FromStr for Without {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let of_name = [Without::Mean, Without::LastElement].into_iter().find(|way| way.name() == name);
+        of_name.ok_or_else(|| Error::argument("norms", format!("{name:?}, expected rms or crms")))
+    }
+}
+
 /// The same function in another form. Gains and biases of norms go into the layers that follow, and what writes to the residual stream
 /// writes vectors of mean zero.
 ///
@@ -29,11 +62,8 @@ pub enum Without {
 pub fn convert(lm: &Lm, without: Without) -> Result<Lm> {
     let old = lm.config();
     let eps = pre_ln_eps(old)?;
-    let (kind, hidden) = match without {
-        Without::Mean => (NormKind::Plain(wgrad::NormKind::Rms), old.hidden),
-        Without::LastElement => (NormKind::Plain(wgrad::NormKind::Crms), old.hidden - 1),
-    };
-    let norm = NormConfig { kind, eps };
+    let hidden = old.hidden - without.cut();
+    let norm = NormConfig { kind: NormKind::Plain(without.kind()), eps };
     let blocks = old.blocks.iter().map(|block| BlockConfig { hidden, norm, ..*block }).collect();
     let config = LmConfig { hidden, blocks, norm: Some(norm), ..old.clone() };
     let parts = lm.named_parameters().into_iter().map(|(name, param)| (name, param.tensor().detach()));
@@ -94,24 +124,30 @@ impl Parts {
             Role::Match | Role::Value => format!("blocks.{block}.attention_norm"),
             Role::Up => format!("blocks.{block}.feed_forward_norm"),
             Role::Head => "norm".to_string(),
-            // What writes to the stream: without its mean, and without what is cut off.
-            Role::Embedding => return Ok(centred(old, 1)?.narrow(1, 0, hidden)?),
-            Role::Output | Role::Down => return Ok(centred(old, 0)?.narrow(0, 0, hidden)?),
+            Role::Embedding => return centred(old, 1, hidden),
+            Role::Output | Role::Down => return centred(old, 0, hidden),
         };
         if bias {
             let shift = self.get(&format!("{norm}.bias"))?.unsqueeze(0)?;
             return Ok(shift.linear(self.get(&format!("{layer}.weight"))?, Some(old))?.squeeze(0)?);
         }
-        let folded = old.mul(self.get(&format!("{norm}.weight"))?)?;
-        match folded.size(1)? - hidden {
-            0 => Ok(folded),
-            cut => Ok(folded.narrow(1, 0, hidden)?.sub(&folded.narrow(1, hidden, cut)?)?),
-        }
+        folded(old, self.get(&format!("{norm}.weight"))?, hidden)
     }
 }
 
-fn centred(x: &Tensor, dim: isize) -> Result<Tensor> {
-    Ok(x.sub(&x.mean(&[dim], true)?)?)
+/// The matrix `[outputs, inputs]` of a layer that reads the stream after a norm with this gain, for one without, and for the first `hidden`
+/// elements of the stream: the last is the negative sum of the others.
+pub(crate) fn folded(weight: &Tensor, gain: &Tensor, hidden: usize) -> Result<Tensor> {
+    let folded = weight.mul(gain)?;
+    match folded.size(1)? - hidden {
+        0 => Ok(folded),
+        cut => Ok(folded.narrow(1, 0, hidden)?.sub(&folded.narrow(1, hidden, cut)?)?),
+    }
+}
+
+/// What writes to the stream along `dim`: without its mean, and without what is cut off.
+pub(crate) fn centred(x: &Tensor, dim: isize, hidden: usize) -> Result<Tensor> {
+    Ok(x.sub(&x.mean(&[dim], true)?)?.narrow(dim, 0, hidden)?)
 }
 
 #[cfg(test)]

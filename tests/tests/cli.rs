@@ -158,6 +158,16 @@ fn models_of_folders_write_score_and_embed() {
         assert!(shown.contains(part), "{part} is not in {shown}");
     }
 
+    let rms = path(&folder, "rms");
+    let printed = succeed(&["convert", &model("gpt2"), "--norms", "rms", "-o", &rms]);
+    assert!(printed.contains("30,336 before") || printed.contains("30336 before"), "{printed}");
+    assert_eq!(
+        succeed(&["generate", &rms, "7 20 31", "--most", "5"]),
+        succeed(&["generate", &model("gpt2"), "7 20 31", "--most", "5"])
+    );
+    fail(&["convert", &model("gpt2"), "--norms", "rms", "-o", &rms], &["already holds"]);
+    fail(&["convert", &model("bert"), "--norms", "crms", "-o", &path(&folder, "crms")], &["layer norm"]);
+
     let score: Value =
         serde_json::from_str(&succeed(&["score", &model("gpt2"), &file, "--length", "8", "--json"])).unwrap();
     assert_eq!(score["tokens"], 16);

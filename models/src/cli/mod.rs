@@ -3,6 +3,7 @@
 pub mod args;
 mod classify_image;
 mod compare;
+mod convert;
 mod devices;
 mod embed;
 mod fill_mask;
@@ -43,6 +44,7 @@ enum Command {
     Embed(embed::EmbedArgs),
     Finetune(finetune::FinetuneArgs),
     Sparsify(sparsify::SparsifyArgs),
+    Convert(convert::ConvertArgs),
     ClassifyImage(classify_image::ClassifyImageArgs),
     Reconstruct(reconstruct::ReconstructArgs),
     Devices(args::DevicesArgs),
@@ -69,6 +71,7 @@ pub fn main() -> ExitCode {
         Some(Command::Embed(args)) => embed::run(&args),
         Some(Command::Finetune(args)) => finetune::run(&args),
         Some(Command::Sparsify(args)) => sparsify::run(&args),
+        Some(Command::Convert(args)) => convert::run(&args),
         Some(Command::ClassifyImage(args)) => classify_image::run(&args),
         Some(Command::Reconstruct(args)) => reconstruct::run(&args),
         Some(Command::Devices(args)) => devices::run(&args),

@@ -21,6 +21,7 @@ mod mosaicbert;
 mod mpnet;
 mod olmo2;
 mod opt;
+pub mod pre_ln;
 mod roberta;
 mod rt_detr;
 mod t5;
@@ -186,6 +187,10 @@ pub fn new(config: &Config, dtype: DType, device: &Device) -> Result<Model> {
 /// # Errors
 /// If the architecture is none of those here, or the configuration is incomplete or contradicts itself.
 pub fn text(config: &Config) -> Result<TextConfig> {
+    pre_ln::applied(config, architecture(config)?)
+}
+
+fn architecture(config: &Config) -> Result<TextConfig> {
     let kind = config.text_or("model_type", "bert")?;
     match kind.as_str() {
         // MosaicBERT's files call themselves BERT.

@@ -136,6 +136,11 @@ impl Transformer {
         })
     }
 
+    /// What stands before the names of embeddings and blocks.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// Gives the position embeddings other initial values.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ mod ops;
 mod optim;
 mod packed;
 mod placements;
+mod pre_ln;
 mod reduce;
 mod report;
 mod resample;

@@ -54,7 +54,7 @@ fn load(path: &Path) -> Model {
     zoo::load(path, DType::F32, &Device::cpu()).unwrap()
 }
 
-fn ids(rows: usize, length: usize, below: usize, seed: u64) -> Tensor {
+pub fn ids(rows: usize, length: usize, below: usize, seed: u64) -> Tensor {
     let mut random = Random::new(seed);
     // No padding ids, which are small.
     let ids: Vec<u32> = (0..rows * length).map(|_| 6 + random.below(below - 6) as u32).collect();
