@@ -2,7 +2,7 @@
 //! where the weights of full attention lie, on a grid of few columns; the largest cells of the grid say which keys a query sees.
 
 use wgrad::nn::{Build, Favor, Init, Module, Param, RandomFeatures, Visitor, join_heads, split_heads};
-use wgrad::{AttentionOptions, KeyIndex, LinearAttention, Mask, Tensor};
+use wgrad::{AttentionOptions, DType, KeyIndex, LinearAttention, Mask, Tensor};
 
 use super::Mixer;
 use crate::attention::{AttentionConfig, Pass};
@@ -157,41 +157,50 @@ impl Estimated {
         ((2 * key + 1) * self.config.columns).div_ceil(2 * seen) - 1
     }
 
-    /// The keys of each query: those of the largest cells over all heads, as many as make `keys` in the mean over the heads.
+    /// The keys of each query: those of the largest cells over all heads, as many as make `keys` in the mean over the heads. Where lists have
+    /// no room for all, the nearest.
     fn choose(&self, grid: &Tensor) -> Result<KeyIndex> {
         let &[batch, heads, length, columns] = grid.shape() else {
             return Err(Error::argument("Estimated", format!("a grid of shape {:?}", grid.shape())));
         };
-        let weights = grid.detach().softmax(-1)?.to_f64_vec()?;
-        let at = |b: usize, h: usize, i: usize| ((b * heads + h) * length + i) * columns;
-        let room = (2 * self.config.keys).min(length);
-        let mut lists = vec![u32::MAX; batch * heads * length * room];
-        let mut cells: Vec<(f64, usize, usize)> = Vec::with_capacity(heads * columns);
-        for (b, i) in (0..batch).flat_map(|b| (0..length).map(move |i| (b, i))) {
-            let seen = i + 1;
-            cells.clear();
-            for h in 0..heads {
-                let row = &weights[at(b, h, i)..][..columns];
-                cells.extend(row.iter().enumerate().map(|(m, &weight)| (weight, h, m)));
-            }
-            let wanted = ((heads * self.config.keys * columns) as f64 / seen as f64).round().max(1.0) as usize;
-            let wanted = wanted.min(cells.len());
-            cells.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
-            let mut kept = vec![false; heads * columns];
-            cells[..wanted].iter().for_each(|&(_, h, m)| kept[h * columns + m] = true);
-            for h in 0..heads {
-                let list = &mut lists[((b * heads + h) * length + i) * room..][..room];
-                let mut keys: Vec<usize> = Vec::new();
-                for m in (0..columns).filter(|m| kept[h * columns + m]) {
-                    let start = |m: usize| (2 * m * seen + columns) / (2 * columns);
-                    keys.extend(start(m)..start(m + 1));
-                }
-                // The nearest ones, if there is no room for all.
-                let first = keys.len().saturating_sub(room);
-                list.iter_mut().zip(&keys[first..]).for_each(|(place, &key)| *place = key as u32);
-            }
+        let (device, room) = (grid.device(), (2 * self.config.keys).min(length));
+        let count = |n: usize, end: usize| Tensor::arange(n as i64, end as i64, DType::I32, device);
+        let number = |n: usize| Tensor::scalar(n as f64, DType::I32, device);
+        let seen = count(1, length + 1)?.unsqueeze(1)?;
+
+        // The rank of each cell of a query among those of all heads, and which cells are kept.
+        let cells = grid.detach().softmax(-1)?.permute(&[0, 2, 1, 3])?.flatten(2, 3)?;
+        let order = cells.argsort(-1, true)?;
+        let places = count(0, heads * columns)?.expand(order.shape())?.contiguous()?;
+        let ranks = places.scatter(-1, &order, &places)?;
+        // Rounded: cells that make `keys` tokens of each head.
+        let share = number(2 * heads * self.config.keys * columns)?.add(&seen)?.div(&seen.mul(&number(2)?)?)?;
+        let kept = ranks.lt(&share.maximum(&number(1)?)?)?;
+        let kept = kept
+            .reshape(&[batch, length, heads, columns].map(|n| n as isize))?
+            .permute(&[0, 2, 1, 3])?
+            .cast(DType::I32)?;
+
+        // Column m begins at round(m seen / columns): where the tokens of each kept cell go in the list of all.
+        let starts = count(0, columns + 1)?.mul(&seen)?.mul(&number(2)?)?.add(&number(columns)?)?;
+        let starts = starts.div(&number(2 * columns)?)?;
+        let (starts, ends) = (starts.narrow(1, 0, columns)?, starts.narrow(1, 1, columns)?);
+        let tokens = kept.mul(&ends.sub(&starts)?)?;
+        let until = tokens.cumsum(-1)?;
+        let all = until.narrow(-1, columns - 1, 1)?;
+        let skipped = all.sub(&number(room)?)?.maximum(&number(0)?)?;
+        let at = count(0, room)?.add(&skipped)?;
+        // The cell of each place, without a tensor of places by cells.
+        let mut cell = at.zeros_like()?;
+        for column in 0..columns {
+            cell = cell.add(&until.narrow(-1, column, 1)?.le(&at)?.cast(DType::I32)?)?;
         }
-        let lists = Tensor::from_vec(lists, &[batch, heads, length, room], grid.device())?;
+        let cell = cell.minimum(&number(columns - 1)?)?;
+        let lead = starts.sub(&until.sub(&tokens)?)?;
+        let keys = lead.gather(-1, &cell)?.add(&at)?.cast(DType::U32)?;
+        let none = Tensor::scalar(f64::from(u32::MAX), DType::U32, device)?;
+        let lists = Tensor::where_cond(&at.lt(&all)?, &keys, &none)?;
+        debug_assert_eq!(lists.shape(), [batch, heads, length, room]);
         Ok(KeyIndex::new(&lists, length)?)
     }
 
@@ -208,8 +217,8 @@ impl Estimated {
             .collect();
         let shape = [grid.size(0)?, grid.size(1)?, length, length];
         let columns = Tensor::from_vec(columns, &[1, 1, length, length], grid.device())?.expand(&shape)?;
-        let ones = Tensor::ones(&[length, length], wgrad::DType::Bool, grid.device())?;
-        let ahead = ones.logical_xor(&ones.cast(wgrad::DType::F32)?.tril(0)?.cast(wgrad::DType::Bool)?)?;
+        let ones = Tensor::ones(&[length, length], DType::Bool, grid.device())?;
+        let ahead = ones.logical_xor(&ones.cast(DType::F32)?.tril(0)?.cast(DType::Bool)?)?;
         let logits = grid.gather(-1, &columns)?.masked_fill(&ahead, -1e9)?;
         let estimated = logits.log_softmax(-1)?;
         let queries = (shape[0] * shape[1] * length) as f64;
@@ -234,7 +243,7 @@ impl Mixer for Estimated {
         // How much of it counts, beside the mean of all values so far.
         let gates = gates.sigmoid()?;
         let (scale, share) = (gates.narrow(-1, 0, 1)?, gates.narrow(-1, 1, 1)?);
-        let counts = Tensor::arange(1, x.size(1)? as i64 + 1, wgrad::DType::I32, x.device())?.cast(x.dtype())?;
+        let counts = Tensor::arange(1, x.size(1)? as i64 + 1, DType::I32, x.device())?.cast(x.dtype())?;
         let mean = value.cumsum(2)?.div(&counts.reshape(&[-1, 1])?)?;
         let out = seen.mul(&scale)?.mul(&share)?.add(&mean.mul(&share.affine(-1.0, 1.0)?)?)?;
         if let Some(losses) = &pass.losses {
@@ -298,6 +307,34 @@ mod tests {
         }
     }
 
+    /// The definition, query by query, where lists have room for all and where they do not.
+    #[test]
+    fn chosen_keys_are_those_of_the_largest_cells() {
+        let device = Device::cpu();
+        for (columns, keys, length) in [(8, 4, 30), (8, 1, 13), (4, 9, 25), (16, 3, 7)] {
+            let layer = layer(columns, keys);
+            device.set_seed((columns + keys) as u64);
+            let grid = Tensor::normal(0.0, 1.5, &[2, 2, length, columns], DType::F32, &device).unwrap();
+            let index = layer.choose(&grid).unwrap();
+            let room = (2 * keys).min(length);
+            let lists = index.lists().to_vec::<u32>().unwrap();
+            let weights = grid.softmax(-1).unwrap().to_f64_vec().unwrap();
+            for (row, list) in lists.chunks(room).enumerate() {
+                let (b, h, i) = (row / (2 * length), row / length % 2, row % length);
+                let mut cells: Vec<(usize, usize)> = (0..2).flat_map(|h| (0..columns).map(move |m| (h, m))).collect();
+                let weight = |&(h, m): &(usize, usize)| weights[((b * 2 + h) * length + i) * columns + m];
+                cells.sort_by(|a, b| weight(b).total_cmp(&weight(a)).then(a.cmp(b)));
+                let wanted = ((2 * keys * columns) as f64 / (i + 1) as f64).round().max(1.0) as usize;
+                let kept = &cells[..wanted.min(cells.len())];
+                let of_key = |key: &usize| kept.contains(&(h, layer.column(*key, i + 1)));
+                let want: Vec<usize> = (0..=i).filter(of_key).collect();
+                let want = &want[want.len().saturating_sub(room)..];
+                let got: Vec<usize> = list.iter().filter(|&&key| key != u32::MAX).map(|&key| key as usize).collect();
+                assert_eq!(got, want, "query {i} of head {h} of row {b}, {columns} columns, {keys} keys");
+            }
+        }
+    }
+
     /// With room for every key, what is seen is full attention.
     #[test]
     fn all_keys_are_full_attention() {
@@ -305,7 +342,7 @@ mod tests {
         let device = Device::cpu();
         let draw = |seed| {
             device.set_seed(seed);
-            Tensor::normal(0.0, 1.0, &[1, 2, 20, 8], wgrad::DType::F32, &device).unwrap()
+            Tensor::normal(0.0, 1.0, &[1, 2, 20, 8], DType::F32, &device).unwrap()
         };
         let (query, key, value) = (draw(1), draw(2), draw(3));
         let [grid, _] = layer.estimate([&query, &key, &value]).unwrap();
@@ -323,14 +360,14 @@ mod tests {
         let layer = layer(8, 3);
         let device = Device::cpu();
         device.set_seed(5);
-        let x = Tensor::normal(0.0, 1.0, &[1, 24, 16], wgrad::DType::F32, &device).unwrap();
+        let x = Tensor::normal(0.0, 1.0, &[1, 24, 16], DType::F32, &device).unwrap();
         let pass = Pass::default();
         let before = layer.mix(&x, &pass).unwrap();
-        let tail = Tensor::normal(0.0, 1.0, &[1, 4, 16], wgrad::DType::F32, &device).unwrap();
+        let tail = Tensor::normal(0.0, 1.0, &[1, 4, 16], DType::F32, &device).unwrap();
         let changed = Tensor::concat(&[&x.narrow(1, 0, 20).unwrap(), &tail], 1).unwrap();
         let after = layer.mix(&changed, &pass).unwrap();
         let cut = |x: &Tensor| x.narrow(1, 0, 20).unwrap().to_f64_vec().unwrap();
         assert!(cut(&before).iter().zip(cut(&after)).all(|(a, b)| (a - b).abs() < 1e-5));
-        assert!(layer.mix(&Tensor::zeros(&[1, 65, 16], wgrad::DType::F32, &device).unwrap(), &pass).is_err());
+        assert!(layer.mix(&Tensor::zeros(&[1, 65, 16], DType::F32, &device).unwrap(), &pass).is_err());
     }
 }
