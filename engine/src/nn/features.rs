@@ -1,7 +1,7 @@
 //! Features of queries and keys with which linear attention stands for another: Performer's random features of the softmax, and rotary
 //! positions that are learned.
 
-use super::{Build, Init};
+use super::{Build, Init, Module, Param, Visitor};
 use crate::{Error, Result, Tensor};
 
 /// Which kernel random features estimate.
@@ -14,7 +14,8 @@ pub enum Favor {
 }
 
 /// Performer's feature map (Choromanski et al., "Rethinking attention with performers", 2021): `head_dim` numbers become as many
-/// features as there are rows of random weights, which are orthogonal in blocks and get no gradient.
+/// features as there are rows of random weights, which are orthogonal in blocks. They are not trained, but saved with a model: what was
+/// learned on some features means nothing on others.
 ///
 /// ```
 /// # fn main() -> wgrad::Result<()> {
@@ -33,7 +34,7 @@ pub enum Favor {
 pub struct RandomFeatures {
     kind: Favor,
     /// [features, head_dim].
-    weights: Tensor,
+    weight: Param,
 }
 
 impl RandomFeatures {
@@ -43,7 +44,7 @@ impl RandomFeatures {
     /// If a size is 0 or memory is exhausted.
     pub fn new(head_dim: usize, features: Option<usize>, kind: Favor, build: &Build) -> Result<Self> {
         let features = features.unwrap_or((head_dim as f64 * (head_dim as f64).ln()).max(1.0) as usize);
-        Ok(RandomFeatures { kind, weights: orthogonal_gaussian(features, head_dim, build)? })
+        Self::with_weights(&orthogonal_gaussian(features, head_dim, build)?, kind)
     }
 
     /// Features with given weights [features, head_dim].
@@ -52,13 +53,13 @@ impl RandomFeatures {
     /// If the weights are no matrix of floats.
     pub fn with_weights(weights: &Tensor, kind: Favor) -> Result<Self> {
         weights.expect_float("RandomFeatures")?;
-        match weights.rank() {
-            2 => Ok(RandomFeatures { kind, weights: weights.detach() }),
-            _ => {
-                let message = format!("weights of shape {:?}, expected [features, head_dim]", weights.shape());
-                Err(Error::shape("RandomFeatures", message))
-            }
+        if weights.rank() != 2 {
+            let message = format!("weights of shape {:?}, expected [features, head_dim]", weights.shape());
+            return Err(Error::shape("RandomFeatures", message));
         }
+        let weight = Param::new(weights)?;
+        weight.set_trainable(false);
+        Ok(RandomFeatures { kind, weight })
     }
 
     /// Features [.., features] of queries [.., head_dim].
@@ -81,14 +82,20 @@ impl RandomFeatures {
     fn features(&self, x: &Tensor, common: &[isize]) -> Result<Tensor> {
         let head_dim = x.size(-1)? as f64;
         let x = x.mul_scalar(head_dim.powf(-0.25))?;
-        let products = x.matmul(&self.weights.transpose(0, 1)?)?;
+        let products = x.linear(&self.weight.tensor(), None)?;
         if self.kind == Favor::Relu {
             return products.relu()?.add_scalar(1e-3);
         }
         let half_square = x.square()?.sum(&[-1], true)?.mul_scalar(0.5)?;
         // The maximum only keeps the exponential in range: it gets no gradient.
         let exponents = products.sub(&products.detach().max(common, true)?)?.sub(&half_square)?;
-        exponents.exp()?.add_scalar(1e-4)?.mul_scalar((self.weights.size(0)? as f64).powf(-0.5))
+        exponents.exp()?.add_scalar(1e-4)?.mul_scalar((self.weight.shape()[0] as f64).powf(-0.5))
+    }
+}
+
+impl Module for RandomFeatures {
+    fn visit(&self, v: &mut Visitor<'_>) {
+        v.param("weight", &self.weight);
     }
 }
 

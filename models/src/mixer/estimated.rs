@@ -256,6 +256,7 @@ impl Mixer for Estimated {
 impl Module for Estimator {
     fn visit(&self, v: &mut Visitor<'_>) {
         v.param("places", &self.places);
+        v.module("features", &self.features);
         v.module("inner", &self.inner);
         v.module("inner_norm", &self.inner_norm);
         v.module("widen", &self.widen);

@@ -24,6 +24,7 @@ mod linear_attention;
 mod mask;
 mod matmul;
 mod memory;
+mod mixers;
 mod nn;
 mod norm;
 mod optim;
