@@ -44,8 +44,8 @@ pub(crate) struct Gpu {
     staging: Mutex<read::Staging>,
     faults: Mutex<fault::Faults>,
     disk_cache: Option<cache::DiskCache>,
-    /// Whether the matrix units passed their test, once it was made.
-    pub(crate) matrix_units: OnceLock<bool>,
+    /// Whether the kernels on matrix units passed their test, once it was made: by tiles of 64 and of 128.
+    pub(crate) matrix_units: OnceLock<[bool; 2]>,
 }
 
 // SAFETY: all fields are Send and Sync, as the function below has the compiler check.

@@ -30,7 +30,7 @@ pub(crate) fn product(gpu: &Arc<Gpu>, product: &Product) -> Result<Output> {
     let device = product.a.device();
     run(gpu, product, product.a.dtype(), &|p| match forced(p) {
         Some(plan) => plan,
-        None => choose(gpu.caps(), p, halves, || units::usable(gpu, device)),
+        None => choose(gpu.caps(), p, halves, |family| units::usable(gpu, device, family)),
     })
 }
 

@@ -50,7 +50,8 @@ pub(crate) fn packed_product(
     }
     let params = Params::of_packed(op, x, &Packed { values, meta, ..*b }, n, &finish)?;
     let halves = dtype == DType::F16 && values.dtype() == DType::F16;
-    let plan = forced(&params).unwrap_or_else(|| choose(gpu.caps(), &params, halves, || units::usable(gpu, device)));
+    let plan = forced(&params)
+        .unwrap_or_else(|| choose(gpu.caps(), &params, halves, |family| units::usable(gpu, device, family)));
     let output = Output { y: Tensor::gpu_uninit(op, shape, dtype, device)?, z: None };
     launch(gpu, &Operands { op, a: x, b: values, words: Some(meta), finish }, params, tiled(plan), &output)?;
     Ok(Some(output.y))

@@ -106,8 +106,8 @@ fn lanes(caps: &Caps) -> Option<u32> {
     caps.software_lanes().filter(|size| matches!(size, 4 | 8))
 }
 
-/// The plan for a product; `halves` says that both operands are f16, `units` that the matrix units passed their test.
-pub(super) fn choose(caps: &Caps, p: &Params, halves: bool, units: impl FnOnce() -> bool) -> Plan {
+/// The plan for a product; `halves` says that both operands are f16, `units` whether a family on matrix units passed its test.
+pub(super) fn choose(caps: &Caps, p: &Params, halves: bool, units: impl Fn(Family) -> bool) -> Plan {
     let vector = if lanes(caps).is_some() { Family::Lanes } else { Family::Direct };
     let tiles = |side: u32| groups((side, side), p);
     let (few, many) = if caps.software { (FEW_SOFTWARE, MANY_GROUPS_SOFTWARE) } else { (FEW, MANY_GROUPS) };
@@ -122,9 +122,10 @@ pub(super) fn choose(caps: &Caps, p: &Params, halves: bool, units: impl FnOnce()
         };
     } else if caps.software {
         family = vector;
-    } else if halves && tiles(64) >= FEW_TILES && units() {
-        let large = tiles(128) >= many && Family::CoopLarge.runs_on(caps);
-        family = if large { Family::CoopLarge } else { Family::Coop };
+    } else if halves && tiles(128) >= many && units(Family::CoopLarge) {
+        family = Family::CoopLarge;
+    } else if halves && tiles(64) >= FEW_TILES && units(Family::Coop) {
+        family = Family::Coop;
     } else if tiles(128) >= many {
         family = Family::Large;
     } else if tiles(64) >= many / 2 {
