@@ -1,5 +1,8 @@
 //! Matrix products of the CPU device, by the `gemm` crate.
 
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+
 use super::Float;
 use super::elementwise::value_of;
 use super::parallel::{for_chunks, for_pieces};
@@ -8,17 +11,24 @@ use crate::layout::Layout;
 use crate::ops::elementwise::Unary;
 use crate::ops::matmul::{Output, Product};
 use crate::profile::operations;
+use crate::storage::Element;
 use crate::{DType, Error, Result, Tensor};
 use gemm::Parallelism;
 
 /// Multiplications below which a product stays on one core.
 const PARALLEL_WORK: usize = 1 << 20;
 
-/// The finished product of f32 or f64 operands, contiguous.
+/// Rows of `a` up to which halves of `b` are widened piece by piece: with more, a product takes so long that widening all of them costs little.
+const FEW: usize = 16;
+/// Elements of such a piece, which stay in a core's cache.
+const PIECE: usize = 1 << 14;
+
+/// The finished product of f32 or f64 operands, contiguous. What [`takes_halves`] says may be a matrix of halves.
 pub(crate) fn product(product: &Product) -> Result<Output> {
     match product.a.dtype() {
-        DType::F32 => typed::<f32>(product),
-        DType::F64 => typed::<f64>(product),
+        DType::F32 if product.b.dtype().is_half() => typed::<f32>(product, multiply_by_halves),
+        DType::F32 => typed::<f32>(product, multiply),
+        DType::F64 => typed::<f64>(product, multiply),
         got => Err(Error::DType { op: product.op, got, expected: "f32 or f64" }),
     }
 }
@@ -51,7 +61,16 @@ impl<'a, T: Float> Matrices<'a, T> {
     }
 }
 
-fn typed<T: Float>(product: &Product) -> Result<Output> {
+/// Whether b may be left in halves: few rows of a, and one matrix whose columns or rows are dense in memory, as a layer's are.
+pub(crate) fn takes_halves(product: &Product) -> bool {
+    let (m, n, k) = product.sizes();
+    let strides = &product.b.layout().strides;
+    let [.., row, column] = **strides else { return false };
+    let dense = row == 1 && column >= k || column == 1 && row >= n;
+    product.batch().iter().all(|&size| size == 1) && m <= FEW && n > 0 && k > 0 && dense
+}
+
+fn typed<T: Float>(product: &Product, multiply: fn(&Product, &mut [T]) -> Result<()>) -> Result<Output> {
     let Product { op, finish, .. } = *product;
     let shape = product.shape()?;
     let device = product.a.device();
@@ -141,6 +160,74 @@ fn multiply<T: Float>(product: &Product, out: &mut [T]) -> Result<()> {
     } else {
         let threads = if work > PARALLEL_WORK { Parallelism::Rayon(0) } else { Parallelism::None };
         out.chunks_exact_mut(m * n).enumerate().for_each(|(index, y)| one(index, y, threads));
+    }
+    Ok(())
+}
+
+/// As [`multiply`] where b is of halves, as [`takes_halves`] says.
+fn multiply_by_halves(product: &Product, out: &mut [f32]) -> Result<()> {
+    match product.b.dtype() {
+        DType::F16 => by_columns(product, out, |halves: &[f16], wide| halves.convert_to_f32_slice(wide)),
+        _ => by_columns(product, out, |halves: &[bf16], wide| halves.convert_to_f32_slice(wide)),
+    }
+}
+
+fn by_columns<H: Element>(product: &Product, out: &mut [f32], widen: fn(&[H], &mut [f32])) -> Result<()> {
+    let Product { op, finish, .. } = *product;
+    let (m, n, k) = product.sizes();
+    let a = product.a.contiguous()?;
+    let a = a.cpu_slice::<f32>(op)?;
+    let (layout, halves) = (product.b.layout(), product.b.cpu_all::<H>(op)?);
+    let (row, column) = (layout.strides[layout.rank() - 2], layout.strides[layout.rank() - 1]);
+    if layout.offset + (k - 1) * row + (n - 1) * column >= halves.len() || a.len() != m * k {
+        return Err(Error::shape(op, "a view beyond the end of its buffer"));
+    }
+    operations(2 * (m * n * k) as u64);
+    // By column, then by row.
+    let mut sums = take::<f32>(m * n);
+    let along_k = row == 1;
+    // Short pieces of rows would be widened slowly.
+    let columns = (PIECE / k).max(if along_k { 1 } else { 64 });
+    for_pieces(&mut sums, columns * m, k, &|piece, sums| {
+        let count = sums.len() / m;
+        let mut wide = vec![0.0; count * k];
+        let (line, apart) = if along_k { (k, column) } else { (count, row) };
+        for (number, wide) in wide.chunks_exact_mut(line).enumerate() {
+            let start = layout.offset + piece * columns * column + number * apart;
+            widen(&halves[start..start + line], wide);
+        }
+        let (b_row, b_column) = if along_k { (1, k) } else { (count, 1) };
+        // SAFETY: `a` has m * k elements, `wide` count * k, and `sums` m * count, which is borrowed mutably.
+        unsafe {
+            gemm::gemm(
+                m,
+                count,
+                k,
+                sums.as_mut_ptr(),
+                m as isize,
+                1,
+                false,
+                a.as_ptr(),
+                1,
+                k as isize,
+                wide.as_ptr(),
+                b_column as isize,
+                b_row as isize,
+                0.0,
+                1.0,
+                false,
+                false,
+                false,
+                Parallelism::None,
+            );
+        }
+    });
+    let (scale, biased) = (finish.scale as f32, finish.bias.is_some());
+    for (row, out) in out.chunks_exact_mut(n).enumerate() {
+        for (out, sums) in out.iter_mut().zip(sums.chunks_exact(m)) {
+            let before = if biased { *out } else { 0.0 };
+            *out = before + scale * sums[row];
+        }
     }
     Ok(())
 }

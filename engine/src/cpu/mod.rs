@@ -15,6 +15,8 @@ pub(crate) mod norm;
 pub(crate) mod optim;
 pub(crate) mod parallel;
 pub(crate) mod patterns;
+#[cfg(target_arch = "x86_64")]
+mod pick;
 pub(crate) mod pool;
 pub(crate) mod prune;
 pub(crate) mod random;

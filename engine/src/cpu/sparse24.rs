@@ -1,11 +1,15 @@
 //! Packed 2:4 matrices in plain Rust. All matrices have whole blocks of columns.
 
 use std::borrow::Cow;
+#[cfg(target_arch = "x86_64")]
+use std::ops::Range;
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use super::parallel::{fill_rows, for_pieces};
+#[cfg(target_arch = "x86_64")]
+use super::pick::Picked;
 use super::pool::take;
 use super::strided::Vectorised;
 use super::{Float, by_dtype};
@@ -76,6 +80,36 @@ impl Wide for f32 {
     }
 }
 
+/// Values that are computed with in f32.
+#[cfg(target_arch = "x86_64")]
+enum Stored<'a> {
+    F32(&'a [f32]),
+    F16(&'a [f16]),
+    Bf16(&'a [bf16]),
+}
+
+#[cfg(target_arch = "x86_64")]
+impl<'a> Stored<'a> {
+    fn of(op: &'static str, values: &'a Tensor) -> Result<Self> {
+        Ok(match values.dtype() {
+            DType::F16 => Stored::F16(values.cpu_slice(op)?),
+            DType::BF16 => Stored::Bf16(values.cpu_slice(op)?),
+            _ => Stored::F32(values.cpu_slice(op)?),
+        })
+    }
+
+    /// Some of them, widened into `scratch` where they are halves.
+    fn wide<'b>(&'b self, range: Range<usize>, scratch: &'b mut Vec<f32>) -> &'b [f32] {
+        scratch.resize(if matches!(self, Stored::F32(_)) { 0 } else { range.len() }, 0.0);
+        match self {
+            Stored::F32(values) => return &values[range],
+            Stored::F16(values) => values[range].convert_to_f32_slice(scratch),
+            Stored::Bf16(values) => values[range].convert_to_f32_slice(scratch),
+        }
+        scratch
+    }
+}
+
 /// Rows of `x` `[tokens, columns]` as tiles of `TILE` tokens that lie side by side, `[tiles, columns, TILE]`, filled up by zeros.
 pub(super) fn turned<T: Float, const TILE: usize>(x: &[T], tokens: usize, columns: usize) -> Vec<[T; TILE]> {
     let mut turned = vec![[T::zero(); TILE]; tokens.div_ceil(TILE) * columns];
@@ -95,6 +129,12 @@ pub(crate) fn dot(
     bias: Option<&Tensor>,
 ) -> Result<Tensor> {
     let tokens = x.shape()[0];
+    #[cfg(target_arch = "x86_64")]
+    if (x.dtype(), tokens) == (DType::F32, 1)
+        && let Some(picked) = Picked::new(x.cpu_slice::<f32>(op)?)
+    {
+        return dots_of_one(op, &picked, values, meta, bias);
+    }
     match (x.dtype(), tokens) {
         (DType::F64, 1) => dots::<f64, 1, 8>(op, x, values, meta, bias),
         (DType::F64, _) => dots::<f64, 4, 2>(op, x, values, meta, bias),
@@ -103,6 +143,32 @@ pub(crate) fn dot(
         (_, 5..=8) => dots::<f32, 8, 2>(op, x, values, meta, bias),
         _ => dots::<f32, 16, 2>(op, x, values, meta, bias),
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn dots_of_one(op: &'static str, x: &Picked, values: &Tensor, meta: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let (rows, blocks) = (meta.shape()[0], meta.shape()[1]);
+    let bias = bias.map(Tensor::contiguous).transpose()?;
+    let bias = bias.as_ref().map(|bias| bias.cpu_slice::<f32>(op)).transpose()?;
+    let (words, values) = (meta.cpu_slice::<u32>(op)?, Stored::of(op, values)?);
+    let width = blocks * BLOCK / 2;
+    let mut out = take::<f32>(rows);
+    // A block takes little longer than an element of other loops.
+    let batch = (1usize << 13).div_ceil(blocks).max(1);
+    for_pieces(&mut out, batch, blocks, &|piece, out| {
+        let mut scratch = Vec::new();
+        // Halves row by row, so that the f32 stay in the cache.
+        let at_once = if matches!(values, Stored::F32(_)) { out.len() } else { 1 };
+        for (at, out) in out.chunks_mut(at_once).enumerate() {
+            let first = piece * batch + at * at_once;
+            let values = values.wide(first * width..(first + out.len()) * width, &mut scratch);
+            x.rows(&words[first * blocks..], values, out);
+            if let Some(bias) = bias {
+                out.iter_mut().zip(&bias[first..]).for_each(|(out, bias)| *out += bias);
+            }
+        }
+    });
+    Tensor::from_cpu(op, out, Dims::new(op, &[1, rows])?, meta.device())
 }
 
 /// Each kept weight meets `TILE` tokens at once, which lie side by side; sums are in `CHAINS` parts, so that additions need not

@@ -78,8 +78,8 @@ impl<'a> Product<'a> {
                 let bias = self.finish.bias.map(wide).transpose()?;
                 let residual = self.finish.residual.map(wide).transpose()?;
                 let finish = Finish { bias: bias.as_ref(), residual: residual.as_ref(), ..self.finish };
-                let wide = Product { op: self.op, a: &wide(self.a)?, b: &wide(self.b)?, finish };
-                let Output { y, z } = cpu::product(&wide)?;
+                let b = if cpu::takes_halves(self) { self.b.detach() } else { wide(self.b)? };
+                let Output { y, z } = cpu::product(&Product { op: self.op, a: &wide(self.a)?, b: &b, finish })?;
                 Ok(Output { y: y.cast(dtype)?, z: z.map(|z| z.cast(dtype)).transpose()? })
             }
             Kind::Cpu(_) => cpu::product(self),

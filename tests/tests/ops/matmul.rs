@@ -91,6 +91,42 @@ fn matmul_on_two_devices() {
     same_on_devices_within(4.0, "matmul", &large, matmul);
 }
 
+/// Few rows times halves that are widened piece by piece on the CPU, of layers stored by outputs or by inputs, whole or a part of a buffer.
+#[test]
+fn few_rows_times_halves() {
+    let cpu = Device::cpu();
+    for (m, k, n) in [(1, 5, 7), (1, 700, 300), (3, 130, 260), (16, 33, 65), (17, 64, 9), (2, 40_000, 3)] {
+        for dtype in [DType::F16, DType::BF16] {
+            for (by_inputs, part) in [(false, false), (false, true), (true, false), (true, true)] {
+                let half = |shape: &[usize], seed| Input::normal(shape, seed).stored(&cpu, dtype).unwrap();
+                let (x, bias, residual) = (half(&[m, k], 1), half(&[n], 2), half(&[m, n], 3));
+                let rows = if by_inputs { [k, n] } else { [n, k] };
+                let weight = match part {
+                    false => half(&rows, 4),
+                    true => half(&[rows[0] + 2, rows[1] + 3], 4)
+                        .narrow(0, 1, rows[0])
+                        .unwrap()
+                        .narrow(1, 2, rows[1])
+                        .unwrap(),
+                };
+                let weight = if by_inputs { weight.transpose(0, 1).unwrap() } else { weight };
+                let run = |x: &Tensor, weight: &Tensor, bias: &Tensor, residual: &Tensor| {
+                    let residual = Some(residual.clone());
+                    let then =
+                        Epilogue { scale: 0.5, activation: Some(Activation::Silu), residual, ..Epilogue::default() };
+                    no_grad(|| x.linear_then(weight, Some(bias), &then)).unwrap()
+                };
+                let wide = |x: &Tensor| x.cast(DType::F32).unwrap();
+                let want = run(&wide(&x), &wide(&weight), &wide(&bias), &wide(&residual));
+                let got = run(&x, &weight, &bias, &residual);
+                assert_eq!(got.dtype(), dtype);
+                let eps = if dtype == DType::F16 { 1e-3 } else { 8e-3 };
+                assert_close("linear", &got.to_f64_vec().unwrap(), &want.to_f64_vec().unwrap(), eps, eps);
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
     #[test]
