@@ -19,7 +19,7 @@ pub use distance::{Distance, DistanceConfig, sinusoids};
 pub use dynamic::DynamicConfig;
 pub use head_norm::HeadNorm;
 pub use pairs::{DisentangledConfig, DistancesConfig, Pairs, RelativeConfig};
-pub use pass::{Losses, Pass, Window};
+pub use pass::{Lessons, Losses, Pass, Window};
 pub use project::Project;
 pub use rotary::{Rotary, Stretch};
 
@@ -328,6 +328,9 @@ impl Attention {
             Terms::Relative(terms) => query = terms.add_to(&mut options, &query, pass)?,
             Terms::Distances(terms) => terms.add_to(&mut options, &query, key)?,
             Terms::Dynamic(terms) => terms.add_to(&mut options, query.shape()[1], value, pass)?,
+        }
+        if let Some(lessons) = &pass.lessons {
+            lessons.put([&query, key, value]);
         }
         let mut out = match kept {
             Some(kept) => query.decode(kept, &options)?,

@@ -1,5 +1,6 @@
 //! What one pass through a model tells each of its attention layers.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use wgrad::{Buckets, Mask, Tensor};
@@ -16,14 +17,46 @@ pub struct Window {
     pub right: usize,
 }
 
+/// Queries, keys and values by head, `[batch, heads, length, head_dim]`, of a teacher's attention layers in their order.
+#[derive(Clone, Default)]
+pub struct Lessons(Arc<Mutex<VecDeque<[Tensor; 3]>>>);
+
+impl Lessons {
+    /// Adds those of the next layer, without their graph.
+    pub(super) fn put(&self, heads: [&Tensor; 3]) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(heads.map(Tensor::detach));
+    }
+
+    fn take(&self) -> Option<[Tensor; 3]> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+}
+
 /// Losses that layers add of their own while a model is trained.
 #[derive(Clone, Default)]
-pub struct Losses(Arc<Mutex<Vec<Tensor>>>);
+pub struct Losses {
+    added: Arc<Mutex<Vec<Tensor>>>,
+    lessons: Option<Lessons>,
+}
 
 impl Losses {
+    /// For layers that learn from those of a teacher, one by one.
+    pub fn of(lessons: Lessons) -> Self {
+        Losses { lessons: Some(lessons), ..Losses::default() }
+    }
+
+    /// The heads of the teacher's next layer, if there is a teacher.
+    ///
+    /// # Errors
+    /// If the teacher has fewer layers.
+    pub fn lesson(&self) -> Result<Option<[Tensor; 3]>> {
+        let none = || Error::argument("lessons", "the teacher has fewer layers of attention than who learns from it");
+        self.lessons.as_ref().map(|lessons| lessons.take().ok_or_else(none)).transpose()
+    }
+
     /// Adds one.
     pub fn add(&self, loss: Tensor) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(loss);
+        self.added.lock().unwrap_or_else(PoisonError::into_inner).push(loss);
     }
 
     /// The sum of all that were added.
@@ -31,7 +64,7 @@ impl Losses {
     /// # Errors
     /// If there is none.
     pub fn sum(&self) -> Result<Tensor> {
-        let losses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let losses = self.added.lock().unwrap_or_else(PoisonError::into_inner);
         let (first, rest) = losses.split_first().ok_or_else(|| Error::argument("losses", "no layer added one"))?;
         Ok(rest.iter().try_fold(first.clone(), |sum, loss| sum.add(loss))?)
     }
@@ -57,6 +90,8 @@ pub struct Pass {
     pub real: Option<Tensor>,
     /// Where layers put losses of their own, if they are wanted.
     pub losses: Option<Losses>,
+    /// Where the attention layers of a teacher put what they attend with.
+    pub lessons: Option<Lessons>,
     /// How many positions came before.
     pub offset: usize,
     /// Whether masks speak of all positions, and not of those of this pass: for a few queries that read kept keys and values where they are.

@@ -204,12 +204,14 @@ impl Estimated {
         Ok(KeyIndex::new(&lists, length)?)
     }
 
-    /// How far estimated weights and results are from those of full attention: 0.1 times the Kullback-Leibler divergence and the squared
-    /// differences (the paper's losses of a layer). All weights are in memory.
-    fn distance(&self, grid: &Tensor, [query, key, value]: [&Tensor; 3], own: &Tensor) -> Result<Tensor> {
-        let length = query.size(2)?;
+    /// How far estimated weights and results are from those of full attention, of a teacher or else of the layer itself: 0.1 times the
+    /// Kullback-Leibler divergence and the squared differences (the paper's losses of a layer), and the same of the weights that its own
+    /// queries and keys have in full. All weights are in memory.
+    fn distance(&self, grid: &Tensor, own: [&Tensor; 3], teacher: Option<[Tensor; 3]>, out: &Tensor) -> Result<Tensor> {
+        let length = own[0].size(2)?;
         let options = AttentionOptions { mask: Mask::causal(0), ..AttentionOptions::default() };
-        let (query, key, value) = (query.detach(), key.detach(), value.detach());
+        let taught = teacher.is_some();
+        let [query, key, value] = teacher.unwrap_or_else(|| own.map(Tensor::detach));
         let weights = query.attention_weights(&key, &options)?;
         let columns: Vec<u32> = (0..length)
             .flat_map(|i| (0..length).map(move |j| (i, j)))
@@ -219,16 +221,20 @@ impl Estimated {
         let columns = Tensor::from_vec(columns, &[1, 1, length, length], grid.device())?.expand(&shape)?;
         let ones = Tensor::ones(&[length, length], DType::Bool, grid.device())?;
         let ahead = ones.logical_xor(&ones.cast(DType::F32)?.tril(0)?.cast(DType::Bool)?)?;
-        let logits = grid.gather(-1, &columns)?.masked_fill(&ahead, -1e9)?;
-        let estimated = logits.log_softmax(-1)?;
         let queries = (shape[0] * shape[1] * length) as f64;
-        let divergence = wgrad::nn::loss::kl_div(&estimated, &weights, false, wgrad::Reduction::Sum)?;
-        let apart = |a: &Tensor, b: &Tensor| wgrad::nn::loss::mse(a, b, wgrad::Reduction::Mean);
+        let mse = |a: &Tensor, b: &Tensor| wgrad::nn::loss::mse(a, b, wgrad::Reduction::Mean);
+        let apart = |logits: &Tensor| {
+            let logs = logits.masked_fill(&ahead, -1e9)?.log_softmax(-1)?;
+            let divergence = wgrad::nn::loss::kl_div(&logs, &weights, false, wgrad::Reduction::Sum)?;
+            divergence.mul_scalar(0.1 / queries)?.add(&mse(&logs.exp()?, &weights)?)
+        };
         let result = query.attention(&key, &value, &options)?;
-        Ok(divergence
-            .mul_scalar(0.1 / queries)?
-            .add(&apart(&estimated.exp()?, &weights)?)?
-            .add(&apart(own, &result)?)?)
+        let loss = apart(&grid.gather(-1, &columns)?)?.add(&mse(out, &result)?)?;
+        if !taught {
+            return Ok(loss);
+        }
+        let scale = 1.0 / (own[0].size(3)? as f64).sqrt();
+        Ok(loss.add(&apart(&own[0].mul_scalar(scale)?.matmul(&own[1].transpose(2, 3)?)?)?)?)
     }
 }
 
@@ -247,7 +253,7 @@ impl Mixer for Estimated {
         let mean = value.cumsum(2)?.div(&counts.reshape(&[-1, 1])?)?;
         let out = seen.mul(&scale)?.mul(&share)?.add(&mean.mul(&share.affine(-1.0, 1.0)?)?)?;
         if let Some(losses) = &pass.losses {
-            losses.add(self.distance(&grid, [&query, &key, &value], &out)?);
+            losses.add(self.distance(&grid, [&query, &key, &value], losses.lesson()?, &out)?);
         }
         self.output.forward(&join_heads(&out)?)
     }

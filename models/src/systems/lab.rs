@@ -194,6 +194,20 @@ impl Lab {
         self.norm.forward(&x)
     }
 
+    /// The states after each block, and the last ones normalised.
+    ///
+    /// # Errors
+    /// If shapes do not fit.
+    pub fn trace(&self, mut x: Tensor, pass: &Pass) -> Result<Vec<Tensor>> {
+        let mut states = Vec::with_capacity(self.blocks.len() + 1);
+        for block in &self.blocks {
+            x = block.forward(&x, pass)?;
+            states.push(x.clone());
+        }
+        states.push(self.norm.forward(&x)?);
+        Ok(states)
+    }
+
     /// Logits `[.., vocab]` of states.
     ///
     /// # Errors

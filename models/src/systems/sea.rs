@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 
-use wgrad::nn::{Build, Module, Param, Visitor};
+use wgrad::nn::loss::{kl_div, mse};
+use wgrad::nn::{Build, Module};
 use wgrad::rng::Philox;
-use wgrad::{DType, Device, Mask, Tensor, no_grad};
+use wgrad::{DType, Device, Mask, Reduction, Tensor, no_grad};
 
 use super::lab::{Course, Lab, Sizes, answers, loss, train};
 use super::{Report, System, Wanted, ensure};
 use crate::Result;
-use crate::attention::{Losses, Pass};
+use crate::attention::{Lessons, Losses, Pass};
 use crate::front::recall::Recall;
 use crate::mixer::{Estimated, EstimatedConfig, Mixer};
 
@@ -24,13 +25,24 @@ pub const SYSTEM: System = System {
 
 const TASK: Recall = Recall { keys: 8, pairs: 4, questions: 24, length: 48, gap: 0 };
 
-/// The estimators of a model, which alone are trained.
-struct Estimators(Vec<(String, Param)>);
-
-impl Module for Estimators {
-    fn visit(&self, v: &mut Visitor<'_>) {
-        self.0.iter().for_each(|(name, param)| v.param(name, param));
+/// The paper's loss of a student (for causal models): the layers' own in the mean, 5 times the squared differences of states, 0.2 times the
+/// divergence of the answers, and a tenth of the task's.
+fn distillation(
+    [student, teacher]: [&Lab; 2],
+    [own, taught]: [&[Tensor]; 2],
+    labels: &[i32],
+    of_layers: &Tensor,
+) -> Result<Tensor> {
+    let layers = own.len() - 1;
+    let mut sum = of_layers.mul_scalar(1.0 / layers as f64)?;
+    for (own, taught) in own.iter().zip(taught) {
+        sum = sum.add(&mse(own, &taught.detach(), Reduction::Mean)?.mul_scalar(5.0 / (layers + 1) as f64)?)?;
     }
+    let (logits, wanted) = (student.logits(&own[layers])?, no_grad(|| teacher.logits(&taught[layers]))?);
+    let divergence = kl_div(&logits.log_softmax(-1)?, &wanted.softmax(-1)?, false, Reduction::Sum)?;
+    let rows = (wanted.elements() / wanted.size(-1)?) as f64;
+    sum = sum.add(&divergence.mul_scalar(0.2 / rows)?)?;
+    Ok(sum.add(&loss(&logits, labels)?.mul_scalar(0.1)?)?)
 }
 
 /// The share of questions to which a model of estimated attention, made of a trained one of full attention, gives its answers.
@@ -55,21 +67,24 @@ fn check(device: &Device, seed: u64) -> Result<Report> {
         Ok(Box::new(Estimated::new(config, &sizes.attention(), sizes.hidden, build)?))
     })?
     .smeared()?;
+    // The student begins as the teacher, with estimators that know nothing.
     let known: HashMap<_, _> = teacher.named_parameters().into_iter().collect();
-    let mut estimators = Vec::new();
     for (name, param) in student.named_parameters() {
-        match known.get(&name) {
-            Some(taught) => param.set(&taught.tensor().detach())?,
-            None => estimators.push((name, param)),
+        if let Some(taught) = known.get(&name) {
+            param.set(&taught.tensor().detach())?;
         }
     }
-    let estimators = Estimators(estimators);
-    train(&estimators, 300, 3e-3, |step| {
-        let mut pass = causal.clone();
-        let losses = Losses::default();
-        pass.losses = Some(losses.clone());
-        run(&student, &draw(3, step)?.0, &pass)?;
-        losses.sum()
+    train(&student, 300, 3e-3, |step| {
+        let (ids, labels) = draw(3, step)?;
+        let lessons = Lessons::default();
+        let x = |lab: &Lab| Ok::<_, crate::Error>(lab.embed(&ids)?.add(&places)?);
+        let (mut shown, mut heard) = (causal.clone(), causal.clone());
+        shown.lessons = Some(lessons.clone());
+        let taught = no_grad(|| teacher.trace(x(&teacher)?, &shown))?;
+        let losses = Losses::of(lessons);
+        heard.losses = Some(losses.clone());
+        let own = student.trace(x(&student)?, &heard)?;
+        distillation([&student, &teacher], [&own, &taught], &labels, &losses.sum()?)
     })?;
     let (mut alike, mut right) = (0.0, 0.0);
     for number in 0..8 {
