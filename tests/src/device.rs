@@ -13,9 +13,9 @@ No Vulkan adapter for the tests of the GPU kernels. Mesa's software driver is en
   Arch:            pacman -S vulkan-icd-loader vulkan-swrast
 `./tests/run.sh` installs it. To test the CPU device alone, set WGRAD_SKIP_GPU=1.";
 
-/// The CPU device and, unless `WGRAD_SKIP_GPU=1`, the GPU.
+/// A CPU device, on which no other test draws random numbers, and, unless `WGRAD_SKIP_GPU=1`, the GPU.
 pub fn devices() -> Vec<Device> {
-    [Some(&Device::cpu()), gpu()].into_iter().flatten().cloned().collect()
+    [Some(Device::new_cpu()), gpu().cloned()].into_iter().flatten().collect()
 }
 
 /// Runs a test on each of [`devices`], and checks after it that no kernel wrote beyond a buffer.

@@ -11,7 +11,7 @@ use crate::weights::Form;
 /// What padding holds changes neither what real tokens become nor the state of norms over the batch; without being told of it they mix it in.
 #[test]
 fn norms_over_the_batch_leave_out_padding() {
-    let device = Device::cpu();
+    let device = Device::new_cpu();
     let build = Build::new(&device).with_dtype(DType::F64);
     let real = [true, true, true, false, false, true, true, true, true, true];
     let values: Vec<f64> = (0..80).map(|n| f64::from(n * n % 23) / 7.0 - 1.5).collect();

@@ -20,9 +20,9 @@ fn attention() -> AttentionConfig {
 
 /// The output and the gradients of the input and of all parameters, on a device.
 fn results(make: &dyn Fn(&Build) -> Result<Box<dyn Mixer>>, device: &Device) -> Vec<Vec<f64>> {
-    let cpu = Device::cpu();
+    // Parameters are drawn on a CPU device that no other test draws on, and moved.
+    let cpu = Device::new_cpu();
     cpu.set_seed(8);
-    // Parameters are drawn on the CPU, and moved: devices draw other numbers.
     let drawn = make(&Build::new(&cpu)).unwrap().named_parameters();
     let mixer = make(&Build::new(device)).unwrap();
     for ((_, param), (_, value)) in mixer.named_parameters().iter().zip(&drawn) {

@@ -4,7 +4,7 @@ use wgrad::rng::{philox4x32_10, unit_f32};
 use wgrad::{DType, Device, Tensor};
 use wgrad_tests::{assert_close, assert_equal, each_device, expect_error, fresh_gpu, gpu};
 
-/// Tests share the CPU device and its generator, so each draw states where it starts.
+/// Tests share the GPU and its generator, so each draw states where it starts.
 pub(crate) fn at<T>(device: &Device, seed: u64, draw: impl FnOnce() -> T) -> T {
     use std::sync::{Mutex, PoisonError};
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -55,7 +55,7 @@ fn a_restored_state_draws_the_same_again() {
 #[test]
 fn devices_draw_alike() {
     let Some(gpu) = gpu() else { return };
-    let cpu = Device::cpu();
+    let cpu = Device::new_cpu();
     let both = |atol: f64, rtol: f64, what: &str, draw: &dyn Fn(&Device) -> wgrad::Result<Tensor>| {
         let read = |device: &Device| at(device, 77, || draw(device).unwrap().to_f64_vec().unwrap());
         assert_close(what, &read(gpu), &read(&cpu), atol, rtol);
@@ -78,7 +78,7 @@ fn devices_draw_alike() {
 
 #[test]
 fn ranges() {
-    let cpu = Device::cpu();
+    let cpu = Device::new_cpu();
     let read = |x: wgrad::Result<Tensor>| x.unwrap().to_f64_vec().unwrap();
     let n = 200_000;
     let uniform = at(&cpu, 1, || read(Tensor::uniform(1.0, 2.0, &[n], DType::F32, &cpu)));
@@ -106,7 +106,7 @@ fn ranges() {
 /// nothing below 6e-8; here E goes down to 2^-42.
 #[test]
 fn gumbel_tails() {
-    let cpu = Device::cpu();
+    let cpu = Device::new_cpu();
     let n = 4_000_000;
     let noise = at(&cpu, 5, || Tensor::gumbel(&[n], DType::F64, &cpu).unwrap().to_vec::<f64>().unwrap());
     let exponential: Vec<f64> = noise.iter().map(|g| (-g).exp()).collect();
@@ -132,7 +132,7 @@ fn gumbel_tails() {
 /// A class of probability 1e-5 beside common ones, over 1.2 million draws, and a test of the whole by chi square.
 #[test]
 fn categorical_draws_rare_classes() {
-    let cpu = Device::cpu();
+    let cpu = Device::new_cpu();
     let p = [0.5f64, 0.3, 0.19899, 0.001, 1e-5];
     let logits: Vec<f32> = p.iter().map(|p| p.ln() as f32).collect();
     let rows = 1_200_000;
@@ -195,7 +195,7 @@ fn dropout_and_its_gradient() {
             Tensor::ones(&[999], DType::F32, device).unwrap().dropout(0.5).unwrap().to_vec::<f32>().unwrap()
         })
     };
-    assert_equal("both devices", &read(&gpu), &read(&Device::cpu()));
+    assert_equal("both devices", &read(&gpu), &read(&Device::new_cpu()));
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn nothing_to_draw() {
 
 #[test]
 fn bad_input() {
-    let cpu = Device::cpu();
+    let cpu = Device::new_cpu();
     expect_error(Tensor::uniform(1.0, 1.0, &[1], DType::F32, &cpu), &["uniform", "1..1"]);
     expect_error(Tensor::uniform(0.0, f64::INFINITY, &[1], DType::F32, &cpu), &["uniform", "inf"]);
     expect_error(Tensor::uniform(0.0, 1.0, &[1], DType::I32, &cpu), &["uniform", "i32", "float"]);

@@ -40,7 +40,7 @@ fn agrees(name: &str, tolerance: f64, f: impl Fn(&Device) -> Result<Vec<Tensor>>
         let outputs = f(device).unwrap_or_else(|why| panic!("{name} on {device}: {why}"));
         outputs.iter().map(|y| y.to_f64_vec().unwrap()).collect()
     };
-    let (want, got) = (read(&Device::cpu()), read(gpu));
+    let (want, got) = (read(&Device::new_cpu()), read(gpu));
     for (want, got) in want.iter().zip(&got) {
         assert_eq!(want.len(), got.len(), "{name}");
         for (i, (a, b)) in want.iter().zip(got).enumerate() {
