@@ -29,7 +29,7 @@ fn run(placement: Placement, device: &Device) -> (f64, Vec<(String, Vec<f32>)>) 
 fn devices_agree() {
     let Some(gpu) = gpu() else { return };
     for placement in Placement::ALL {
-        let ((loss, gradients), (on_gpu, of_gpu)) = (run(placement, &Device::cpu()), run(placement, gpu));
+        let ((loss, gradients), (on_gpu, of_gpu)) = (run(placement, &Device::new_cpu()), run(placement, gpu));
         assert!((loss - on_gpu).abs() < 1e-4, "{placement}: loss {loss} on the CPU, {on_gpu} on the GPU");
         for ((name, cpu), (_, gpu)) in gradients.iter().zip(&of_gpu) {
             let size = cpu.iter().fold(1e-3f32, |size, v| size.max(v.abs()));

@@ -25,7 +25,8 @@ fn converted_folders_are_the_same_function() {
         for way in [Without::Mean, Without::LastElement] {
             let old = load(name);
             // As if trained: gains of one and biases of zero would hide where they go.
-            Device::cpu().set_seed(4);
+            let drawing = Device::new_cpu();
+            drawing.set_seed(4);
             for (of, param) in old.module().named_parameters() {
                 if let [width] = *param.shape() {
                     let mean = if of.contains("norm.weight") || of.contains("ln_") && of.ends_with("weight") {
@@ -34,7 +35,13 @@ fn converted_folders_are_the_same_function() {
                         0.0
                     };
                     param
-                        .set(&Init::Normal { mean, std: 0.3 }.tensor(&[width], DType::F32, &Device::cpu()).unwrap())
+                        .set(
+                            &Init::Normal { mean, std: 0.3 }
+                                .tensor(&[width], DType::F32, &drawing)
+                                .unwrap()
+                                .to_device(&Device::cpu())
+                                .unwrap(),
+                        )
                         .unwrap();
                 }
             }
