@@ -1,5 +1,6 @@
 //! Matrices of which few weights are kept, at any places.
 
+use crate::io::Weights;
 use crate::ops::sparse_rows as ops;
 use crate::{DType, Device, Error, Result, Tensor};
 
@@ -25,6 +26,9 @@ pub struct SparseRows {
 }
 
 impl SparseRows {
+    /// The largest part of kept weights with which products on the CPU device are faster than those with the dense matrix.
+    pub const FAST: f64 = 0.2;
+
     /// The weights of a matrix that are not 0. Waits for the device.
     ///
     /// # Errors
@@ -122,6 +126,46 @@ impl SparseRows {
     pub fn bytes(&self) -> usize {
         let bytes = |x: &Tensor| x.elements() * x.dtype().size();
         bytes(&self.values) + bytes(&self.places) + bytes(&self.starts)
+    }
+
+    /// Whether products with it are faster than those with the dense matrix, by what was measured (`wgrad-bench run sparse_rows`): on the
+    /// CPU device where a fifth of the weights or less are kept; not on GPUs, where what it saves is memory.
+    pub fn is_fast(&self) -> bool {
+        ops::is_fast(self.device(), self.density())
+    }
+
+    /// The tensors of a file that stand for the matrix `name`: for [`io::save`](crate::io::save).
+    pub fn to_tensors(&self, name: &str) -> [(String, Tensor); 3] {
+        let [starts, places, values] = Self::names(name);
+        [(starts, self.starts.clone()), (places, self.places.clone()), (values, self.values.detach())]
+    }
+
+    /// The names of these tensors.
+    pub fn names(name: &str) -> [String; 3] {
+        ["starts", "places", "values"].map(|part| format!("{name}.{part}"))
+    }
+
+    /// Whether a file lists the matrix `name` so.
+    pub fn is_in(weights: &Weights, name: &str) -> bool {
+        Self::names(name).iter().all(|name| weights.contains(name))
+    }
+
+    /// Reads the matrix `name`, of a known shape, with values of `dtype`.
+    ///
+    /// # Errors
+    /// If a tensor is missing, has another shape, or the lists are not those of such a matrix: names file and matrix.
+    pub fn load(weights: &Weights, name: &str, shape: [usize; 2], dtype: DType, device: &Device) -> Result<Self> {
+        let [rows, columns] = shape;
+        let [of_starts, of_places, of_values] = Self::names(name);
+        let found = weights.shape(&of_starts)?;
+        if found != [rows + 1] {
+            let message = format!("tensor `{of_starts}` has shape {found:?}, expected {:?}", [rows + 1]);
+            return Err(Error::file(weights.path(), message));
+        }
+        let (starts, places) = (weights.tensor(&of_starts, device)?, weights.tensor(&of_places, device)?);
+        let values = weights.tensor_like(&of_values, places.shape(), dtype, device)?;
+        Self::from_parts(&starts, &places, &values, columns)
+            .map_err(|why| Error::file(weights.path(), format!("listed matrix `{name}`: {why}")))
     }
 
     /// The dense matrix. Waits for the device.

@@ -1,4 +1,5 @@
-//! Training a language model further on a text: a causal one on the next token, a masked one on masked tokens.
+//! Training a language model further on a text: a causal one on the next token, a masked one on masked tokens, one that writes a text for another
+//! on how a text goes on.
 
 use wgrad::nn::Module;
 use wgrad::optim::{Adam, Decay, Group, Optimizer, Rule, Schedule};
@@ -38,11 +39,11 @@ pub struct Losses {
 }
 
 /// Trains on the tokens `ids`, of which the last tenth is held out. `mask` is the token that hides one, which a masked language model
-/// needs. With `views` over matrices of the model, their parameters alone are trained, and are shown at the end; else all of the model.
+/// needs. Of packed matrices the kept values are trained. With `views` over matrices of the model, their parameters alone are trained, and are shown at the end; else all of the model.
 /// Each step's number and loss are handed to `seen` every now and then.
 ///
 /// # Errors
-/// If the model is not a language model, the text is too short, or the device fails.
+/// If the model predicts no text, the text is too short, or the device fails.
 pub fn finetune(
     model: &dyn TextModel,
     views: Option<&Views>,

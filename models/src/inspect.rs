@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-use wgrad::Sparse24;
 use wgrad::io::Weights;
+use wgrad::{Sparse24, SparseRows};
 
 use crate::Result;
 use crate::zoo::Config;
@@ -14,8 +14,8 @@ use crate::zoo::Config;
 #[derive(Default, PartialEq)]
 struct Node {
     shape: Option<Vec<usize>>,
-    /// Bytes of a packed matrix.
-    packed: Option<usize>,
+    /// How a matrix is packed, and its bytes.
+    packed: Option<(&'static str, usize)>,
     children: Vec<(String, Node)>,
 }
 
@@ -50,8 +50,8 @@ impl Node {
             let count = rest.iter().enumerate().take_while(follows).count().max(1);
             let shown = if count > 1 { format!("{name}..{}", first.unwrap_or(0) + count - 1) } else { name.clone() };
             let mut shape = child.shape.as_ref().map_or_else(String::new, |shape| format!("{shape:?}"));
-            if let Some(bytes) = child.packed {
-                let _ = write!(shape, " 2:4 in {} bytes", digits(bytes));
+            if let Some((how, bytes)) = child.packed {
+                let _ = write!(shape, " {how} in {} bytes", digits(bytes));
             }
             out.push((format!("{}{shown}", "  ".repeat(depth)), shape, count * child.elements()));
             child.lines(depth + 1, out);
@@ -71,19 +71,20 @@ pub fn describe(folder: &Path) -> Result<String> {
     let mut dtypes: BTreeMap<String, (usize, usize)> = BTreeMap::new();
     for name in weights.names() {
         let (dtype, bytes) = weights.stored(name)?;
-        let packed = name.rsplit_once('.').map(|(stem, _)| stem);
-        let packed =
-            packed.filter(|stem| Sparse24::is_in(&weights, stem) && Sparse24::names(stem).contains(&name.into()));
-        let node = packed.unwrap_or(name).split('.').fold(&mut tree, |node, part| node.at(part));
+        let packed = name.rsplit_once('.').and_then(|(stem, part)| Some((stem, part, packing(&weights, stem, part)?)));
+        let node = packed.map_or(name, |(stem, ..)| stem).split('.').fold(&mut tree, |node, part| node.at(part));
         let shape = weights.shape(name)?;
         match (packed, shape) {
             // Both tensors of a packed matrix tell its shape; columns are rounded up to whole blocks.
-            (Some(stem), &[rows, columns]) => {
-                let each = if Sparse24::names(stem)[0] == name { 2 } else { 32 };
-                node.shape = Some(vec![rows, columns * each]);
-                node.packed = Some(node.packed.unwrap_or(0) + bytes);
+            (Some((_, part, TWO_OF_FOUR)), &[rows, columns]) => {
+                node.shape = Some(vec![rows, columns * if part == "values" { 2 } else { 32 }]);
             }
+            // How many columns there are is known to the model alone.
+            (Some((_, "starts" | "places", _)), _) => {}
             _ => node.shape = Some(shape.to_vec()),
+        }
+        if let Some((_, _, how)) = packed {
+            node.packed = Some((how, node.packed.map_or(0, |(_, bytes)| bytes) + bytes));
         }
         let entry = dtypes.entry(dtype).or_default();
         *entry = (entry.0 + 1, entry.1 + bytes);
@@ -103,6 +104,17 @@ pub fn describe(folder: &Path) -> Result<String> {
         let _ = writeln!(out, "{name:names$}  {shape:shapes$}  {:>15}", digits(*elements));
     }
     Ok(out)
+}
+
+const TWO_OF_FOUR: &str = "2:4";
+
+/// How the matrix is packed of which a tensor of a file is a part, if it is.
+fn packing(weights: &Weights, stem: &str, part: &str) -> Option<&'static str> {
+    match part {
+        "values" | "meta" if Sparse24::is_in(weights, stem) => Some(TWO_OF_FOUR),
+        "values" | "starts" | "places" if SparseRows::is_in(weights, stem) => Some("kept, listed by rows"),
+        _ => None,
+    }
 }
 
 /// A number with its thousands apart.

@@ -1,4 +1,5 @@
-//! Rows of a text that a language model learns from: a causal one the next token, a masked one masked tokens.
+//! Rows of a text that a language model learns from: a causal one the next token, a masked one masked tokens, one that writes a text for another
+//! how a text goes on.
 
 use wgrad::rng::Philox;
 use wgrad::{DType, Device, Tensor};
@@ -28,9 +29,19 @@ impl<'a> Split<'a> {
     }
 }
 
+/// What a model learns of a row.
+enum Objective {
+    /// Each token from those before it.
+    Next,
+    /// Masked tokens from the others.
+    Masked(Mlm),
+    /// The second half from the first, and each of its tokens from those before it: the prefix language modelling of T5's paper.
+    Rest,
+}
+
 /// How rows become a loss.
 pub struct Rows<'a> {
-    masking: Option<Mlm>,
+    objective: Objective,
     length: usize,
     device: &'a Device,
 }
@@ -39,18 +50,23 @@ impl<'a> Rows<'a> {
     /// Rows of `length` tokens for a model. `mask` is the token that hides one, which a masked language model needs.
     ///
     /// # Errors
-    /// If the model is not a language model, or has fewer positions.
+    /// If the model predicts no text, or has fewer positions.
     pub fn new(model: &dyn TextModel, mask: Option<u32>, length: usize, device: &'a Device) -> Result<Self> {
         let about = model.about();
-        let masking = match (about.task, mask) {
-            (Task::CausalLm, _) => None,
-            (Task::MaskedLm, Some(mask)) => Some(Mlm::bert(mask, about.vocab)),
+        let objective = match (about.task, mask) {
+            (Task::CausalLm, _) => Objective::Next,
+            (Task::Seq2Seq, _) => Objective::Rest,
+            (Task::MaskedLm, Some(mask)) => Objective::Masked(Mlm::bert(mask, about.vocab)),
             (Task::MaskedLm, None) => {
                 return Err(Error::config("training takes a tokenizer with a token [MASK] or <mask>"));
             }
-            _ => return Err(about.config.error("only causal and masked language models can be trained further")),
+            _ => {
+                return Err(about
+                    .config
+                    .error("an encoder without a head or a detector predicts no text to be trained on"));
+            }
         };
-        Self::with(model, masking, length, device)
+        Self::with(model, objective, length, device)
     }
 
     /// Rows for any model of text, which are only [read](Self::read).
@@ -58,15 +74,15 @@ impl<'a> Rows<'a> {
     /// # Errors
     /// If it has fewer positions.
     pub fn unlabelled(model: &dyn TextModel, length: usize, device: &'a Device) -> Result<Self> {
-        Self::with(model, None, length, device)
+        Self::with(model, Objective::Next, length, device)
     }
 
-    fn with(model: &dyn TextModel, masking: Option<Mlm>, length: usize, device: &'a Device) -> Result<Self> {
+    fn with(model: &dyn TextModel, objective: Objective, length: usize, device: &'a Device) -> Result<Self> {
         let about = model.about();
         if about.longest.is_some_and(|longest| length > longest) {
             return Err(Error::argument("length", format!("{length} tokens, but the model has fewer positions")));
         }
-        Ok(Rows { masking, length, device })
+        Ok(Rows { objective, length, device })
     }
 
     /// Errs if a part of a text has no row.
@@ -93,17 +109,12 @@ impl<'a> Rows<'a> {
         (0..count).map(|row| row * text.len().saturating_sub(self.length) / count).collect()
     }
 
-    /// Hidden states `[rows, length, hidden]` of the rows that begin at `starts`, nothing masked.
+    /// Hidden states of the rows that begin at `starts`, nothing masked; of a model that writes one text for another, those of the second half.
     ///
     /// # Errors
     /// As [`loss`](Self::loss).
     pub fn read(&self, model: &dyn TextModel, text: &[u32], starts: &[usize]) -> Result<Tensor> {
-        let mut ids: Vec<u32> = Vec::with_capacity(starts.len() * self.length);
-        for &start in starts {
-            ids.extend(self.row(text, start)?);
-        }
-        let ids = Tensor::from_vec(ids, &[starts.len(), self.length], self.device)?;
-        model.encode(&TextInput::new(&ids))
+        Ok(self.states(model, text, starts, None)?.0)
     }
 
     fn row<'b>(&self, text: &'b [u32], start: usize) -> Result<&'b [u32]> {
@@ -123,27 +134,44 @@ impl<'a> Rows<'a> {
         rng: &mut Philox,
         step: u64,
     ) -> Result<Tensor> {
-        let shape = [starts.len(), self.length];
+        let (states, labels) = self.states(model, text, &starts, Some((rng, step)))?;
+        model.loss(&model.logits(&states)?.cast(DType::F32)?, &labels, None)
+    }
+
+    /// The hidden states from which a model predicts the rows that begin at `starts`, and the labels that it should predict. What is masked
+    /// comes from a generator, at a step of the training; without one, nothing is.
+    ///
+    /// # Errors
+    /// As [`loss`](Self::loss).
+    pub fn states(
+        &self,
+        model: &dyn TextModel,
+        text: &[u32],
+        starts: &[usize],
+        mut masked: Option<(&mut Philox, u64)>,
+    ) -> Result<(Tensor, Tensor)> {
         let (mut ids, mut labels): (Vec<u32>, Vec<i32>) = Default::default();
-        for start in starts {
+        for &start in starts {
             let row = self.row(text, start)?;
-            match &self.masking {
-                None => {
-                    ids.extend(row);
-                    labels.extend(row.iter().map(|&id| id as i32));
-                }
-                Some(mlm) => {
+            let (read, predicted) = match (&self.objective, &mut masked) {
+                (Objective::Rest, _) => row.split_at(row.len() / 2),
+                (Objective::Masked(mlm), Some((rng, step))) => {
                     let (special, word_start) = (vec![false; row.len()], vec![true; row.len()]);
-                    let corrupted =
-                        mlm.corrupt(Row { ids: row, special: &special, word_start: &word_start }, step, rng)?;
+                    let row = Row { ids: row, special: &special, word_start: &word_start };
+                    let corrupted = mlm.corrupt(row, *step, rng)?;
                     ids.extend(corrupted.input_ids);
                     labels.extend(corrupted.labels);
+                    continue;
                 }
-            }
+                _ => (row, row),
+            };
+            ids.extend(read);
+            labels.extend(predicted.iter().map(|&id| id as i32));
         }
-        let ids = Tensor::from_vec(ids, &shape, self.device)?;
-        let labels = Tensor::from_vec(labels, &shape, self.device)?;
-        let logits = model.logits(&model.encode(&TextInput::new(&ids))?)?.cast(DType::F32)?;
-        model.loss(&logits, &labels, None)
+        let (rows, count) = (starts.len(), starts.len().max(1));
+        let (read, predicted) = ([rows, ids.len() / count], [rows, labels.len() / count]);
+        let ids = Tensor::from_vec(ids, &read, self.device)?;
+        let labels = Tensor::from_vec(labels, &predicted, self.device)?;
+        Ok((model.states(&TextInput::new(&ids), &labels)?, labels))
     }
 }

@@ -24,7 +24,8 @@ pub struct Score {
 
 /// Scores the tokens `ids`: those that a causal model predicts from the ones before, or, one at a time replaced by `mask`, those that a
 /// masked language model predicts from all others. Texts longer than `length` are read by windows of `length` tokens that move by
-/// `stride`: a token is scored in the first window that predicts it. `counts` says which tokens a masked language model is asked for. `seen`
+/// `stride`: a token is scored in the first window that predicts it. A model that writes one text for another reads the first half of each
+/// window and writes the second, from where the next window's goes on. `counts` says which tokens a masked language model is asked for. `seen`
 /// is told how many tokens were scored after each step.
 ///
 /// # Errors
@@ -44,6 +45,7 @@ pub fn score(
     }
     let (nats, tokens) = no_grad(|| match (model.about().task, mask) {
         (Task::CausalLm, _) => causal(model, ids, [length, stride], device, seen),
+        (Task::Seq2Seq, _) => written(model, ids, length, device, seen),
         (Task::MaskedLm, Some(mask)) => masked(model, (ids, counts), mask, length, device, seen),
         (Task::MaskedLm, None) => Err(Error::config("scoring takes a tokenizer with a token [MASK] or <mask>")),
         _ => Err(model.about().config.error("the model predicts no tokens")),
@@ -82,6 +84,29 @@ fn causal(
         seen(tokens);
         scored = end;
         start += stride;
+    }
+    Ok((nats, tokens))
+}
+
+fn written(
+    model: &dyn TextModel,
+    ids: &[u32],
+    length: usize,
+    device: &Device,
+    seen: &mut dyn FnMut(usize),
+) -> Result<(f64, usize)> {
+    let (mut nats, mut tokens) = (0.0, 0);
+    let read = length / 2;
+    for (before, after) in
+        ids.windows(read).step_by(length - read).zip(ids[read.min(ids.len())..].chunks(length - read))
+    {
+        let labels: Vec<i32> = after.iter().map(|&id| id as i32).collect();
+        let input = Tensor::from_slice(before, &[1, read], device)?;
+        let states =
+            model.states(&TextInput::new(&input), &Tensor::from_slice(&labels, &[1, labels.len()], device)?)?;
+        nats += sum(&model.logits(&states.squeeze(0)?)?, labels)?;
+        tokens += after.len();
+        seen(tokens);
     }
     Ok((nats, tokens))
 }

@@ -33,11 +33,9 @@ impl Stack {
     /// If the sizes do not fit each other, or memory is exhausted.
     pub fn new(config: &StackConfig, hidden: usize, build: &Build) -> Result<Self> {
         let norm = |(name, norm)| Ok::<_, crate::Error>((name, Norm::new(norm, hidden, build)?));
-        Ok(Stack {
-            name: config.name,
-            blocks: config.blocks.iter().map(|block| Block::new(block, build)).collect::<Result<_>>()?,
-            norm: config.norm.map(norm).transpose()?,
-        })
+        let blocks: Vec<Block> = config.blocks.iter().map(|block| Block::new(block, build)).collect::<Result<_>>()?;
+        blocks.iter().skip(1).zip(&blocks).for_each(|(_, before)| before.replay().set_inner());
+        Ok(Stack { name: config.name, blocks, norm: config.norm.map(norm).transpose()? })
     }
 
     /// The blocks.

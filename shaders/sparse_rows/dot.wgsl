@@ -1,11 +1,14 @@
 // y[t, r] = sum over j of values[j] x[t, places[j]], j from starts[r] up to starts[r + 1]: a matrix that lists few weights a row (CSR).
 // x: [tokens, cols]; starts: [rows + 1]; places, values: [weights]; y: [tokens, rows].
 //
-// A workgroup computes a row for TOKENS rows of x; its invocations take every LANES-th weight. A tree adds the parts in a fixed order.
+// A workgroup computes ROWS rows for TOKENS rows of x; LANES invocations share a row, each of which takes every LANES-th weight. A tree adds
+// the parts in a fixed order.
 
 override LANES: u32 = 32u; // a power of two
+override ROWS: u32 = 1u;
 override TOKENS: u32 = 4u; // up to 8
-override PARTS: u32 = TOKENS * LANES;
+override SIZE: u32 = LANES * ROWS;
+override PARTS: u32 = TOKENS * SIZE;
 
 struct Params {
     tokens: u32,
@@ -29,35 +32,41 @@ var<workgroup> parts: array<f32, PARTS>;
 fn load_x(i: u32) -> f32 { return x[i]; }
 fn load_values(i: u32) -> f32 { return values[i]; }
 
-@compute @workgroup_size(LANES)
+@compute @workgroup_size(SIZE)
 fn main(
     @builtin(workgroup_id) wg: vec3<u32>,
     @builtin(num_workgroups) nwg: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
     let group = wg.x + wg.y * nwg.x;
-    let row = group % p.rows;
-    let token = group / p.rows * TOKENS;
+    let lane = local % LANES;
+    let strips = (p.rows + ROWS - 1u) / ROWS;
+    let row = group % strips * ROWS + local / LANES;
+    let token = group / strips * TOKENS;
     if (token < p.tokens) {
-        let end = starts[p.starts_offset + row + 1u];
         var s: array<f32, 8>;
-        for (var j = starts[p.starts_offset + row] + local; j < end; j += LANES) {
-            let v = load_values(p.values_offset + j);
-            let at = p.x_offset + places[p.places_offset + j];
-            for (var t = 0u; t < TOKENS; t++) {
-                s[t] += v * load_x(at + min(token + t, p.tokens - 1u) * p.cols);
+        if (row < p.rows) {
+            let end = starts[p.starts_offset + row + 1u];
+            for (var j = starts[p.starts_offset + row] + lane; j < end; j += LANES) {
+                let v = load_values(p.values_offset + j);
+                let at = p.x_offset + places[p.places_offset + j];
+                for (var t = 0u; t < TOKENS; t++) {
+                    s[t] += v * load_x(at + min(token + t, p.tokens - 1u) * p.cols);
+                }
             }
         }
-        for (var t = 0u; t < TOKENS; t++) { parts[t * LANES + local] = s[t]; }
+        for (var t = 0u; t < TOKENS; t++) { parts[t * SIZE + local] = s[t]; }
         for (var half = LANES / 2u; half > 0u; half /= 2u) {
             workgroupBarrier();
-            if (local < half) {
-                for (var t = 0u; t < TOKENS; t++) { parts[t * LANES + local] += parts[t * LANES + local + half]; }
+            if (lane < half) {
+                for (var t = 0u; t < TOKENS; t++) { parts[t * SIZE + local] += parts[t * SIZE + local + half]; }
             }
         }
         workgroupBarrier();
-        for (var t = local; t < min(TOKENS, p.tokens - token); t += LANES) {
-            y[(token + t) * p.rows + row] = parts[t * LANES];
+        if (row < p.rows) {
+            for (var t = lane; t < min(TOKENS, p.tokens - token); t += LANES) {
+                y[(token + t) * p.rows + row] = parts[t * SIZE + local - lane];
+            }
         }
     }
 }

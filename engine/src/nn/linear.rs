@@ -27,11 +27,7 @@ impl Linear {
     /// # Errors
     /// If the last dimension of `x` is not `inputs`, or dtype or device differ from the parameters'.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let bias = self.bias.as_ref().map(Param::tensor);
-        match self.weight.packed() {
-            Some(weight) => x.linear_sparse24(&weight, bias.as_ref()),
-            None => x.linear(&self.weight.tensor(), bias.as_ref()),
-        }
+        self.forward_then(x, &Epilogue::default())
     }
 
     /// Applies the layer and what follows it, in one pass: see [`Tensor::linear_then`].
@@ -39,11 +35,7 @@ impl Linear {
     /// # Errors
     /// As [`forward`](Self::forward), and if a residual does not have the shape of the result.
     pub fn forward_then(&self, x: &Tensor, then: &Epilogue) -> Result<Tensor> {
-        let bias = self.bias.as_ref().map(Param::tensor);
-        match self.weight.packed() {
-            Some(weight) => x.linear_sparse24_then(&weight, bias.as_ref(), then),
-            None => x.linear_then(&self.weight.tensor(), bias.as_ref(), then),
-        }
+        self.weight.apply(x, self.bias.as_ref().map(Param::tensor).as_ref(), then)
     }
 }
 

@@ -12,6 +12,7 @@ mod linear;
 pub mod loss;
 mod module;
 mod norm;
+mod packed;
 mod param;
 mod position;
 mod precision;

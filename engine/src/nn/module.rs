@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Param;
 use crate::io::Weights;
-use crate::{Error, Result, Sparse24, Tensor};
+use crate::{Error, Result, Sparse24, SparseRows, Tensor};
 
 /// Whether a module trains or infers. Modules that care (dropout) own one; [`Module::train`] sets them all.
 #[derive(Clone, Debug)]
@@ -63,13 +63,9 @@ pub trait Module {
     }
 
     /// What a file of the module holds: each parameter under its name, a [packed](Param::set_packed) one as the two tensors of
-    /// [`Sparse24::to_tensors`].
+    /// [`Sparse24::to_tensors`], one [listed by rows](Param::set_sparse_rows) as the three of [`SparseRows::to_tensors`].
     fn named_tensors(&self) -> Vec<(String, Tensor)> {
-        let tensors = |(name, param): (String, Param)| match param.stored_packed() {
-            Some(packed) => packed.to_tensors(&name).to_vec(),
-            None => vec![(name, param.leaf().detach())],
-        };
-        self.named_parameters().into_iter().flat_map(tensors).collect()
+        self.named_parameters().into_iter().flat_map(|(name, param)| param.to_tensors(&name)).collect()
     }
 
     /// Number of elements of all parameters, tied ones counted once.
@@ -87,7 +83,9 @@ pub trait Module {
     }
 
     /// Sets every parameter from a file, converted to the parameter's dtype. Either all are set or none. A matrix `NAME` that the
-    /// file has packed, as `NAME.values` and `NAME.meta` (see [`Sparse24`]) of [this shape](Param::matrix_shape), stays packed.
+    /// file has packed, as `NAME.values` and `NAME.meta` (see [`Sparse24`]) of [this shape](Param::matrix_shape), stays packed. One that
+    /// it lists by rows, as `NAME.starts`, `NAME.places` and `NAME.values` (see [`SparseRows`]), stays so where products with it
+    /// [are faster](SparseRows::is_fast), and is expanded elsewhere.
     ///
     /// # Errors
     /// If a tensor is missing, is there but belongs to no parameter, or has the wrong shape: names file and tensors.
@@ -159,6 +157,10 @@ fn load_where<M: Module + ?Sized>(module: &M, weights: &Weights, judge: Judge) -
         let (dtype, device) = (param.dtype(), param.device());
         let value = match stored.len() {
             2 => Value::Packed(Sparse24::load(weights, name, param.matrix_shape(), dtype, device)?),
+            3 => {
+                let rows = SparseRows::load(weights, name, param.matrix_shape(), dtype, device)?;
+                if rows.is_fast() { Value::Rows(rows) } else { Value::Dense(param.of_matrix(&rows.to_dense()?)?) }
+            }
             _ => Value::Dense(weights.tensor_like(name, param.shape(), dtype, device)?),
         };
         values.push((param, value));
@@ -167,6 +169,7 @@ fn load_where<M: Module + ?Sized>(module: &M, weights: &Weights, judge: Judge) -
         match value {
             Value::Dense(value) => param.set(&value)?,
             Value::Packed(packed) => param.set_packed(&packed)?,
+            Value::Rows(rows) => param.set_sparse_rows(&rows)?,
         }
     }
     Ok(report)
@@ -176,15 +179,22 @@ fn load_where<M: Module + ?Sized>(module: &M, weights: &Weights, judge: Judge) -
 enum Value {
     Dense(Tensor),
     Packed(Sparse24),
+    Rows(SparseRows),
 }
 
-/// The tensors of a file that stand for a parameter under this name: itself, or the two of a packed matrix, or none.
+/// The tensors of a file that stand for a parameter under this name: itself, or the two of a packed matrix, or the three of one that is listed
+/// by rows, or none.
 fn names_in(weights: &Weights, name: &str, param: &Param) -> Vec<String> {
     if weights.contains(name) {
         return vec![name.to_string()];
     }
-    let packed = param.shape().len() >= 2 && Sparse24::is_in(weights, name);
-    if packed { Sparse24::names(name).to_vec() } else { Vec::new() }
+    if param.shape().len() < 2 {
+        return Vec::new();
+    }
+    if Sparse24::is_in(weights, name) {
+        return Sparse24::names(name).to_vec();
+    }
+    if SparseRows::is_in(weights, name) { SparseRows::names(name).to_vec() } else { Vec::new() }
 }
 
 /// All names of all parameters, tied ones under each of theirs.

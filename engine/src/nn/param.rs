@@ -3,9 +3,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
+use super::packed::Packed;
 use crate::autograd::GradRef;
 use crate::layout::Dims;
-use crate::{DType, Device, Error, Gradients, Result, Sparse24, Tensor};
+use crate::{DType, Device, Error, Gradients, Result, Tensor};
 
 /// A trainable tensor in a cell. Cloning gives another handle on the same parameter, which is how weights are tied.
 ///
@@ -23,9 +24,9 @@ use crate::{DType, Device, Error, Gradients, Result, Sparse24, Tensor};
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Param(Arc<Inner>);
+pub struct Param(pub(super) Arc<Inner>);
 
-struct Inner {
+pub(super) struct Inner {
     /// The parameter's place in every graph: it stays when the value changes.
     leaf: GradRef,
     trainable: AtomicBool,
@@ -38,7 +39,7 @@ struct Inner {
     /// What is shown in place of the value.
     shown: RwLock<Option<Tensor>>,
     /// The value, if it is packed.
-    packed: RwLock<Option<Sparse24>>,
+    pub(super) packed: RwLock<Option<Packed>>,
 }
 
 impl Param {
@@ -71,11 +72,9 @@ impl Param {
 
     /// The value as a leaf of the graph, whatever is shown in its place. A [packed](Self::set_packed) value is expanded, and is no leaf.
     pub fn leaf(&self) -> Tensor {
-        if let Some(packed) = &*self.0.packed.read().unwrap_or_else(PoisonError::into_inner) {
-            // Without memory for it, what remains is NaN, which nobody takes for a weight.
-            if let Ok(dense) = packed.to_dense().and_then(|dense| self.of_matrix(&dense)) {
-                return dense.detach();
-            }
+        // Without memory for it, what remains is NaN, which nobody takes for a weight.
+        if let Some(Ok(dense)) = self.expanded() {
+            return dense;
         }
         let value = self.0.value.read().unwrap_or_else(PoisonError::into_inner);
         // Always a handle of its own, so that the optimizer can count who looks at the memory.
@@ -128,43 +127,6 @@ impl Param {
         if self.has_columns() { matrix.transpose(0, 1)?.reshape(&shape) } else { matrix.reshape(&shape) }
     }
 
-    /// Replaces the value by a packed matrix of [this shape](Self::matrix_shape), and gives the memory of the dense one back. Linear layers
-    /// then multiply by the packed matrix; whoever else asks for the value gets it expanded. The parameter is frozen, since an optimizer
-    /// would have to move what is packed: to train it, make a leaf of [`Sparse24::values`].
-    ///
-    /// # Errors
-    /// If shape, dtype or device differ from the parameter's, or memory is exhausted.
-    pub fn set_packed(&self, packed: &Sparse24) -> Result<()> {
-        let op = "Param::set_packed";
-        let (given, own) = ([packed.rows(), packed.cols()], self.matrix_shape());
-        if given != own || self.shape().len() < 2 {
-            let message =
-                format!("a packed matrix {given:?} for a parameter of shape {:?}, as a matrix {own:?}", self.shape());
-            return Err(Error::shape(op, message));
-        }
-        self.expect_kind(op, packed.dtype(), packed.device())?;
-        let nothing = Tensor::full(f64::NAN, &[], self.dtype(), self.device())?.expand(self.shape())?;
-        let packed = packed.detach();
-        self.set_trainable(false);
-        // In this order nobody sees nothing.
-        *self.0.packed.write().unwrap_or_else(PoisonError::into_inner) = Some(packed);
-        *self.lock() = nothing;
-        Ok(())
-    }
-
-    /// The packed value, if there is one and nothing is [shown](Self::show) in its place.
-    pub fn packed(&self) -> Option<Sparse24> {
-        match &*self.0.shown.read().unwrap_or_else(PoisonError::into_inner) {
-            Some(_) => None,
-            None => self.stored_packed(),
-        }
-    }
-
-    /// The packed value, whatever is shown in its place.
-    pub(crate) fn stored_packed(&self) -> Option<Sparse24> {
-        self.0.packed.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
     /// Shows modules a tensor in place of the value, until another is shown, or `None`: the value under a learned mask, for
     /// instance, or with a low-rank product added. Gradients flow to what it was computed from. The value stays as it is, and so
     /// does what optimizers and files see.
@@ -191,6 +153,11 @@ impl Param {
         Ok(())
     }
 
+    /// Whether something is shown in place of the value.
+    pub(super) fn shows(&self) -> bool {
+        self.0.shown.read().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     fn expect_like(&self, op: &'static str, value: &Tensor) -> Result<()> {
         let (given, own) = (value.shape(), self.shape());
         if given != own {
@@ -199,7 +166,7 @@ impl Param {
         self.expect_kind(op, value.dtype(), value.device())
     }
 
-    fn expect_kind(&self, op: &'static str, dtype: DType, device: &Device) -> Result<()> {
+    pub(super) fn expect_kind(&self, op: &'static str, dtype: DType, device: &Device) -> Result<()> {
         if dtype != self.dtype() {
             return Err(Error::DType { op, got: dtype, expected: "the dtype of the parameter" });
         }

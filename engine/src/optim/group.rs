@@ -42,9 +42,15 @@ impl Group {
         Group { sr_ste: decay, ..self }
     }
 
-    /// The usual two groups of a model: matrices and larger decay, vectors (biases and gains of norms) do not.
+    /// The usual two groups of a model: matrices and larger decay, vectors (biases and gains of norms) do not. In place of a
+    /// [packed](Param::set_packed) matrix NAME its values are there, as NAME.values; matrices of which nothing is trained are not.
     pub fn of(module: &(impl Module + ?Sized)) -> Vec<Group> {
-        let (matrices, vectors) = module.named_parameters().into_iter().partition(|(_, p)| p.shape().len() >= 2);
+        let trained = |(name, param): (String, Param)| match param.packed_values() {
+            Some(values) => Some((format!("{name}.values"), values)),
+            None => (!param.is_packed()).then_some((name, param)),
+        };
+        let params = module.named_parameters().into_iter().filter_map(trained);
+        let (matrices, vectors) = params.partition(|(_, p)| p.shape().len() >= 2);
         vec![Group::new(matrices), Group::new(vectors).with_weight_decay(0.0)]
     }
 }

@@ -108,6 +108,13 @@ impl Sparse24 {
         Ok(Sparse24 { columns: self.columns, values, meta: self.meta.clone(), transposed: None })
     }
 
+    /// The positions alone, with one number in place of all values.
+    pub(crate) fn with_hollow_values(&self) -> Result<Self> {
+        let nothing = Tensor::full(f64::NAN, &[], self.dtype(), self.device())?;
+        let values = nothing.expand(self.values.shape())?;
+        Ok(Sparse24 { columns: self.columns, values, meta: self.meta.clone(), transposed: None })
+    }
+
     /// The same without gradient history.
     pub(crate) fn detach(&self) -> Self {
         Sparse24 { values: self.values.detach(), ..self.clone() }

@@ -36,4 +36,18 @@ impl Tensor {
     pub fn linear_sparse_rows(&self, weight: &SparseRows, bias: Option<&Tensor>) -> Result<Tensor> {
         sparse_rows::linear(self, weight, bias)
     }
+
+    /// [`linear_sparse_rows`](Self::linear_sparse_rows) and what follows it: `activation(scale self W^T + bias) + residual`, with
+    /// `residual` of the shape of the result, as [`linear_then`](Self::linear_then).
+    ///
+    /// # Errors
+    /// As [`linear_sparse_rows`](Self::linear_sparse_rows), and if the residual does not fit the result.
+    pub fn linear_sparse_rows_then(
+        &self,
+        weight: &SparseRows,
+        bias: Option<&Tensor>,
+        then: &Epilogue,
+    ) -> Result<Tensor> {
+        sparse_rows::linear_then(self, weight, bias, then)
+    }
 }

@@ -1,5 +1,6 @@
 //! One transformer block: attention and feed-forward, each with its norms and its residual.
 
+mod replay;
 mod residual;
 
 use wgrad::Tensor;
@@ -10,6 +11,7 @@ use crate::feed_forward::{FeedForward, FeedForwardConfig};
 use crate::norm::NormConfig;
 use crate::{Error, Result};
 
+pub use replay::Replay;
 pub use residual::{Factor, Place, Residual};
 
 /// How the parts of a block follow each other.
@@ -73,6 +75,7 @@ pub struct Block {
     cross: Option<(Attention, Residual)>,
     feed_forward: FeedForward,
     feed_forward_residual: Residual,
+    replay: Replay,
 }
 
 impl Block {
@@ -91,6 +94,7 @@ impl Block {
             cross: config.cross.map(cross).transpose()?,
             feed_forward: FeedForward::new(feed_forward, hidden, build)?,
             feed_forward_residual: residual(config.feed_forward_place)?,
+            replay: Replay::default(),
         })
     }
 
@@ -99,12 +103,28 @@ impl Block {
         &self.attention
     }
 
+    /// What tells it whether to compute.
+    pub fn replay(&self) -> &Replay {
+        &self.replay
+    }
+
     /// `x [batch, length, hidden]` to the same shape. `context` is what queries attend to, if not `x` itself; `encoded`, what a
     /// decoder's block attends to as well.
     ///
     /// # Errors
     /// If shapes do not fit.
     pub fn forward(
+        &self,
+        x: &Tensor,
+        context: Option<&Tensor>,
+        pass: &Pass,
+        encoded: Option<&Encoded>,
+        cache: Option<&mut BlockCache>,
+    ) -> Result<Tensor> {
+        self.replay.around(x, || self.compute(x, context, pass, encoded, cache))
+    }
+
+    fn compute(
         &self,
         x: &Tensor,
         context: Option<&Tensor>,
@@ -158,6 +178,7 @@ impl Module for Block {
         }
         v.module("", &self.feed_forward);
         v.module("", &self.feed_forward_residual);
+        v.part("", &self.replay);
     }
 }
 

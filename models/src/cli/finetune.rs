@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
-use wgrad::nn::Module;
+use wgrad::nn::{Module, Param};
 
 use super::args::{DeviceArgs, size};
 use crate::finetune::{Settings, finetune};
@@ -17,7 +17,7 @@ const EXAMPLES: &str = "Examples:
   wgrad finetune path/to/bert --text a.txt b.txt --steps 500 --lr 5e-5 --out runs/bert-mine
   wgrad finetune path/to/gpt2 --text book.txt --lora 8 --lr 1e-3 --out runs/gpt2-book";
 
-/// Train a language model further on a text: on the next token, or on masked ones
+/// Train a language model further on a text: on the next token, on masked ones, or, of one that writes a text for another, on the second half of rows
 #[derive(Debug, Clone, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct FinetuneArgs {
@@ -83,12 +83,8 @@ pub fn run(args: &FinetuneArgs) -> Result<()> {
         args.lora_targets.adapt(model.module(), &LowRankConfig { rank, alpha, dropout: args.lora_dropout })
     };
     let views = args.lora.map(adapt).transpose()?;
-    let parameters = model.module().named_parameters();
-    let packed = parameters.iter().filter(|(_, param)| param.packed().is_some()).count();
-    if packed > 0 && views.is_none() {
-        log::warn!(
-            "{packed} packed 2:4 matrices stay as they are: only the rest is trained (--lora trains beside them)"
-        );
+    if views.is_none() {
+        tell_of_packed(model.module());
     }
     if let Some(views) = &views {
         let (trained, all) = (views.parameter_count(), model.module().parameter_count());
@@ -101,4 +97,19 @@ pub fn run(args: &FinetuneArgs) -> Result<()> {
     model.save(&args.out)?;
     super::copy_beside(&args.model, &args.out)?;
     super::print(&format!("held-out loss {:.4} -> {:.4}; in {}\n", losses.before, losses.after, args.out.display()))
+}
+
+/// Says what of sparse matrices is trained.
+fn tell_of_packed(model: &dyn Module) {
+    let parameters = model.named_parameters();
+    let count = |chosen: fn(&Param) -> bool| parameters.iter().filter(|(_, param)| chosen(param)).count();
+    let (packed, listed) = (count(|p| p.packed_values().is_some()), count(|p| p.sparse_rows().is_some()));
+    if packed > 0 {
+        log::info!("of {packed} packed 2:4 matrices the kept values are trained, and stay where they are");
+    }
+    if listed > 0 {
+        log::warn!(
+            "{listed} matrices listed by rows stay as they are: only the rest is trained (--lora trains beside them)"
+        );
+    }
 }

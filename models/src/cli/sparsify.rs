@@ -14,13 +14,14 @@ use crate::front::corpus::Corpus;
 use crate::plot::{Chart, Series};
 use crate::rows::Split;
 use crate::score::Score;
-use crate::sparsify::{Job, MaskLlm, Method, OneShot, Outcome, Prior};
+use crate::sparsify::{Job, MaskLlm, Method, OneShot, Outcome, Prior, Sparsity, by_magnitude};
 use crate::weights::{Matrix, Pattern};
 use crate::{Error, Result, fsx, zoo};
 
 const EXAMPLES: &str = "Examples:
   wgrad sparsify runs/mlm --method magnitude --text notes.txt -o runs/mlm-magnitude
   wgrad sparsify path/to/gpt2 --method sparsegpt --text book.txt -o runs/gpt2-sparse
+  wgrad sparsify path/to/gpt2 --method wanda --pattern unstructured --share 0.9 --text book.txt -o runs/gpt2-lists
   wgrad sparsify runs/mlm --method all --text notes.txt -o runs/sparse
   wgrad sparsify path/to/gpt2 --method maskllm --steps 500 --text book.txt -o runs/gpt2-masked
   wgrad sparsify path/to/gpt2 --method maskllm --prior runs/gpt2-masked --text law.txt -o runs/gpt2-law";
@@ -59,7 +60,7 @@ impl MethodArg {
     }
 }
 
-/// Make a language model sparse: of each four neighbouring weights two stay
+/// Make a model sparse: of each four neighbouring weights two stay
 #[derive(Debug, Clone, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct SparsifyArgs {
@@ -69,15 +70,18 @@ pub struct SparsifyArgs {
     /// How weights are chosen
     #[arg(long, value_enum)]
     pub method: MethodArg,
-    /// Files or folders to learn from; a twentieth is held out, the same as of `wgrad train`
-    #[arg(long, value_name = "PATH", num_args = 1.., required = true)]
+    /// Files or folders to learn from; a twentieth is held out, the same as of `wgrad train`. Models that read no text need none
+    #[arg(long, value_name = "PATH", num_args = 1..)]
     pub text: Vec<PathBuf>,
     /// Folder for the sparse model
     #[arg(short, long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Weights kept of each group along a row; learned masks are 2:4
-    #[arg(long, value_name = "N:M", default_value = "2:4")]
-    pub pattern: Pattern,
+    /// Weights kept of each group along a row, or unstructured: all but a share, anywhere; learned masks are 2:4
+    #[arg(long, value_name = "N:M|unstructured", default_value = "2:4")]
+    pub pattern: String,
+    /// Share of the weights that unstructured sparsity leaves out [default: 0.9]
+    #[arg(long, value_name = "SHARE")]
+    pub share: Option<f64>,
     /// Training steps of learned masks
     #[arg(long, default_value = "300", value_parser = clap::value_parser!(u64).range(1..))]
     pub steps: u64,
@@ -99,7 +103,8 @@ pub struct SparsifyArgs {
     /// Seed of the order of the text and of the masks
     #[arg(long, default_value = "0")]
     pub seed: u64,
-    /// Write matrices with their zeros, for other programs; else those of 2:4 are packed
+    /// Write matrices with their zeros, for other programs; else those of 2:4 are packed, and unstructured ones of which a fifth or less is
+    /// kept are listed by rows
     #[arg(long)]
     pub dense: bool,
     /// What the sparse model is stored in; masks are chosen and perplexities measured in f32 [default: what the model is stored in]
@@ -117,6 +122,18 @@ pub struct SparsifyArgs {
 }
 
 impl SparsifyArgs {
+    /// What is kept.
+    fn sparsity(&self) -> Result<Sparsity> {
+        match (self.pattern.as_str(), self.share) {
+            ("unstructured", share) => Sparsity::share(share.unwrap_or(0.9)),
+            (pattern, None) => Ok(pattern.parse::<Pattern>()?.into()),
+            (pattern, Some(_)) => Err(Error::argument(
+                "--share",
+                format!("goes with --pattern unstructured, but the pattern is {pattern}"),
+            )),
+        }
+    }
+
     /// What the sparse model is stored in.
     fn stored(&self) -> Result<DType> {
         if let Some(precision) = self.precision {
@@ -134,19 +151,30 @@ impl SparsifyArgs {
 
 /// Makes a model sparse, saves it, and prints the perplexity on held-out text before and after.
 pub fn run(args: &SparsifyArgs) -> Result<()> {
+    let sparsity = args.sparsity()?;
+    if args.text.is_empty() {
+        return without_text(args, sparsity);
+    }
     let codec = Codec::open(&args.model)?;
     let [train, held_out] = read(args, &codec)?;
     let device = args.device.open()?;
-    let input = Input { args, train, held_out, mask: args.mask_id.or_else(|| codec.mask().map(|(_, id)| id)), device };
+    let input = Input {
+        args,
+        sparsity,
+        train,
+        held_out,
+        mask: args.mask_id.or_else(|| codec.mask().map(|(_, id)| id)),
+        device,
+    };
     if args.method == MethodArg::All {
         return input.all();
     }
     let outcome = input.make(args.method, &args.out, None)?;
     if args.json {
-        return super::print(&super::json(&figures(args, args.method, &outcome))?);
+        return super::print(&super::json(&figures(sparsity, args.method, &outcome))?);
     }
     let Outcome { before, after, change, matrices, weights, .. } = outcome;
-    let (name, pattern, out) = (args.method.name(), args.pattern, args.out.display());
+    let (name, out) = (args.method.name(), args.out.display());
     let quality = match before.zip(after) {
         Some((before, after)) => {
             format!("perplexity {:.4} -> {:.4} over {} tokens", before.perplexity, after.perplexity, after.tokens)
@@ -154,8 +182,45 @@ pub fn run(args: &SparsifyArgs) -> Result<()> {
         None => format!("hidden states changed by {:.2} %", 100.0 * change),
     };
     super::print(&format!(
-        "{name}: {matrices} matrices of {weights} weights are {pattern} sparse\nheld-out {quality}; in {out}\n"
+        "{name}: {matrices} matrices of {weights} weights are {sparsity} sparse\nheld-out {quality}; in {out}\n"
     ))
+}
+
+/// Makes a model of images or sounds sparse, whose weights alone are looked at.
+fn without_text(args: &SparsifyArgs, sparsity: Sparsity) -> Result<()> {
+    free(&args.out)?;
+    let loaded = zoo::load(&args.model, DType::F32, &args.device.open()?)?;
+    if loaded.text().is_ok() {
+        return Err(Error::argument("--text", "is missing: this model reads text, and is measured on it"));
+    }
+    if args.method != MethodArg::Magnitude {
+        let message =
+            format!("{}, but a model that reads no text is made sparse by magnitude alone", args.method.name());
+        return Err(Error::argument("--method", message));
+    }
+    let [matrices, weights] = by_magnitude(loaded.module(), sparsity, !args.dense)?;
+    save(args, &loaded, &args.out)?;
+    let out = args.out.display();
+    if args.json {
+        let figures =
+            json!({ "method": "magnitude", "pattern": sparsity.to_string(), "matrices": matrices, "weights": weights });
+        return super::print(&super::json(&figures)?);
+    }
+    super::print(&format!("magnitude: {matrices} matrices of {weights} weights are {sparsity} sparse; in {out}\n"))
+}
+
+/// Errs if a folder holds a model already.
+fn free(out: &Path) -> Result<()> {
+    match out.join("config.json").exists() {
+        true => Err(Error::file(out, "already holds a model: name another folder")),
+        false => Ok(()),
+    }
+}
+
+/// Writes the model, and what else stands beside it.
+fn save(args: &SparsifyArgs, model: &zoo::Model, out: &Path) -> Result<()> {
+    model.save_as(out, args.stored()?)?;
+    super::copy_beside(&args.model, out)
 }
 
 /// Tokens to learn from and tokens held out: the same segments that `wgrad train` holds out of this text, or, of token ids, the last tenth.
@@ -175,6 +240,7 @@ fn read(args: &SparsifyArgs, codec: &Codec) -> Result<[Vec<u32>; 2]> {
 /// What a run has read.
 struct Input<'a> {
     args: &'a SparsifyArgs,
+    sparsity: Sparsity,
     train: Vec<u32>,
     held_out: Vec<u32>,
     mask: Option<u32>,
@@ -185,13 +251,11 @@ impl Input<'_> {
     /// Makes the model sparse by a method, and saves it.
     fn make(&self, method: MethodArg, out: &Path, look_every: Option<u64>) -> Result<Outcome> {
         let args = self.args;
-        if out.join("config.json").exists() {
-            return Err(Error::file(out, "already holds a model: name another folder"));
-        }
+        free(out)?;
         self.device.set_seed(args.seed);
         let loaded = zoo::load(&args.model, DType::F32, &self.device)?;
         let model = loaded.text()?;
-        let &SparsifyArgs { pattern, batch, calibration, seed, .. } = args;
+        let &SparsifyArgs { batch, calibration, seed, .. } = args;
         let length = args.length.unwrap_or_else(|| model.about().longest.map_or(128, |longest| longest.min(128)));
         let method = match method.one_shot() {
             Some(method) => Method::OneShot(method),
@@ -201,11 +265,11 @@ impl Input<'_> {
                 Method::MaskLlm(settings, prior(&args.prior, &Matrix::of_blocks(model), &self.device)?)
             }
         };
-        let job = Job { method, pattern, batch, length, calibration, seed, look_every, pack: !args.dense };
+        let sparsity = self.sparsity;
+        let job = Job { method, sparsity, batch, length, calibration, seed, look_every, pack: !args.dense };
         let outcome =
             job.run(model, Split { train: &self.train, held_out: &self.held_out }, self.mask, &self.device)?;
-        loaded.save_as(out, args.stored()?)?;
-        super::copy_beside(&args.model, out)?;
+        save(args, &loaded, out)?;
         Ok(outcome)
     }
 
@@ -222,10 +286,10 @@ impl Input<'_> {
             }
             found.push((*method, outcome));
         }
-        let list: Vec<Value> = found.iter().map(|(method, outcome)| figures(args, *method, outcome)).collect();
+        let list: Vec<Value> = found.iter().map(|(method, outcome)| figures(self.sparsity, *method, outcome)).collect();
         fsx::write(&out.join("perplexity.json"), super::json(&list)?.as_bytes())?;
         let picture = out.join("perplexity.svg");
-        draw(&found, args)?.save(&picture)?;
+        self.draw(&found)?.save(&picture)?;
         if args.json {
             return super::print(&super::json(&list)?);
         }
@@ -238,6 +302,28 @@ impl Input<'_> {
         table.extend(found.iter().map(|(method, o)| row(method.name(), perplexity(o.after), o.seconds)));
         super::print(&format!("{table}\npicture: {}\n", picture.display()))
     }
+
+    /// Perplexities against the steps of the one method that takes any.
+    fn draw(&self, found: &[(MethodArg, Outcome)]) -> Result<Chart> {
+        let end = self.args.steps as f64;
+        let level = |name: &str, perplexity| Series::new(name, vec![(0.0, perplexity), (end, perplexity)]);
+        let title = format!("{} sparse by each method", self.sparsity);
+        let mut chart = Chart::new(title, "steps of learned masks", "held-out perplexity").log_y();
+        if let Some((_, outcome)) = found.first() {
+            chart = chart.with(level("dense", perplexity(outcome.before)));
+        }
+        for (method, outcome) in found {
+            let after = perplexity(outcome.after);
+            chart = chart.with(match &outcome.course[..] {
+                [] => level(method.name(), after),
+                course => {
+                    let course = course.iter().map(|&(step, perplexity)| (step as f64, perplexity));
+                    Series::new(method.name(), course.chain([(end, after)]).collect())
+                }
+            });
+        }
+        Ok(chart)
+    }
 }
 
 fn perplexity(score: Option<Score>) -> f64 {
@@ -245,36 +331,14 @@ fn perplexity(score: Option<Score>) -> f64 {
 }
 
 /// What programs are told of a method.
-fn figures(args: &SparsifyArgs, method: MethodArg, outcome: &Outcome) -> Value {
+fn figures(sparsity: Sparsity, method: MethodArg, outcome: &Outcome) -> Value {
     json!({
-        "method": method.name(), "pattern": args.pattern.to_string(), "matrices": outcome.matrices,
+        "method": method.name(), "pattern": sparsity.to_string(), "matrices": outcome.matrices,
         "weights": outcome.weights, "perplexity_before": outcome.before.map(|score| score.perplexity),
         "perplexity_after": outcome.after.map(|score| score.perplexity), "tokens": outcome.after.map(|score| score.tokens),
         "change": outcome.change, "seconds": outcome.seconds,
         "course": outcome.course,
     })
-}
-
-/// Perplexities against the steps of the one method that takes any.
-fn draw(found: &[(MethodArg, Outcome)], args: &SparsifyArgs) -> Result<Chart> {
-    let end = args.steps as f64;
-    let level = |name: &str, perplexity| Series::new(name, vec![(0.0, perplexity), (end, perplexity)]);
-    let title = format!("{} sparse by each method", args.pattern);
-    let mut chart = Chart::new(title, "steps of learned masks", "held-out perplexity").log_y();
-    if let Some((_, outcome)) = found.first() {
-        chart = chart.with(level("dense", perplexity(outcome.before)));
-    }
-    for (method, outcome) in found {
-        let after = perplexity(outcome.after);
-        chart = chart.with(match &outcome.course[..] {
-            [] => level(method.name(), after),
-            course => {
-                let course = course.iter().map(|&(step, perplexity)| (step as f64, perplexity));
-                Series::new(method.name(), course.chain([(end, after)]).collect())
-            }
-        });
-    }
-    Ok(chart)
 }
 
 /// What `--prior` names.
@@ -301,7 +365,7 @@ fn prior(name: &str, matrices: &[(String, Matrix)], device: &Device) -> Result<P
     }
     let mask = |(name, matrix): &(String, Matrix)| {
         let weight = matrix.rows()?.detach();
-        if !weight.size(1)?.is_multiple_of(4) || Pattern::TWO_OF_FOUR.most(&weight)? > 2 {
+        if Pattern::TWO_OF_FOUR.most(&weight)? > 2 {
             return Err(Error::file(folder, format!("`{name}` is not 2:4 sparse")));
         }
         // Where less than two weights of a group are not 0, the first of the others fill up.

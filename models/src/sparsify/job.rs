@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
+use wgrad::nn::Module;
 use wgrad::rng::Philox;
-use wgrad::{DType, Device, Sparse24, Tensor, no_grad};
+use wgrad::{DType, Device, Sparse24, SparseRows, Tensor, no_grad};
 
-use super::one_shot::blocks;
-use super::{Learner, MaskLlm, OneShot, one_shot};
+use super::one_shot::{blocks, expect_some};
+use super::{Learner, MaskLlm, OneShot, Sparsity, one_shot};
 use crate::progress::{Limit, Progress, Reading};
 use crate::rows::{Rows, Split};
 use crate::score::{Score, score};
@@ -47,8 +48,8 @@ pub enum Method {
 pub struct Job {
     /// How weights are chosen.
     pub method: Method,
-    /// What is kept of each group.
-    pub pattern: Pattern,
+    /// What is kept of each matrix.
+    pub sparsity: Sparsity,
     /// Rows of a batch.
     pub batch: usize,
     /// Tokens of a row.
@@ -59,7 +60,8 @@ pub struct Job {
     pub seed: u64,
     /// Steps of learned masks between looks at held-out text; none if nobody wants to know.
     pub look_every: Option<u64>,
-    /// Whether matrices of 2:4 are packed before the model is measured again.
+    /// Whether matrices of 2:4 are packed, and those listed by rows of which no more is kept than pays there, before the model is measured
+    /// again.
     pub pack: bool,
 }
 
@@ -87,17 +89,13 @@ impl Job {
     /// model needs. Encoders without a head can be made sparse by methods that do not learn.
     ///
     /// # Errors
-    /// If the model writes one text for another, or masks are to be learned and it is no causal or masked language model; if it has matrices
-    /// that the pattern does not fit, the text is too short, or the device fails.
+    /// If masks are to be learned and the model predicts no text, the model has no blocks, the text is too short, or the device fails.
     pub fn run(&self, model: &dyn TextModel, text: Split, mask: Option<u32>, device: &Device) -> Result<Outcome> {
         if self.batch == 0 || self.calibration == 0 {
             return Err(Error::argument("batch", "there must be one row or more"));
         }
         let about = model.about();
         let rows = match about.task {
-            Task::Seq2Seq => {
-                return Err(about.config.error("a model that writes one text for another is not made sparse"));
-            }
             Task::Encoder | Task::Detection if matches!(self.method, Method::OneShot(_)) => {
                 Rows::unlabelled(model, self.length, device)?
             }
@@ -105,7 +103,7 @@ impl Job {
         };
         rows.fit(text)?;
         let work = Work { job: self, model, matrices: Matrix::of_blocks(model), rows, text, mask, device };
-        self.pattern.fits(&work.matrices)?;
+        expect_some(&work.matrices)?;
         model.train(false);
         let (before, dense) = (work.measure()?, work.hidden()?);
         let begun = Instant::now();
@@ -114,22 +112,40 @@ impl Job {
             Method::MaskLlm(settings, prior) => work.learn(settings, prior)?,
         };
         let seconds = begun.elapsed().as_secs_f64();
-        for ((name, matrix), mask) in work.matrices.iter().zip(&masks) {
-            let kept = self.pattern.most(&matrix.rows()?.detach())?;
-            if !self.pattern.is_exact(mask)? || kept > self.pattern.keep() {
-                return Err(Error::Check { message: format!("`{name}` did not become {} sparse", self.pattern) });
-            }
-        }
-        if self.pack && self.pattern == Pattern::TWO_OF_FOUR {
-            for (_, matrix) in &work.matrices {
-                matrix.param.set_packed(&Sparse24::from_dense(&matrix.rows()?.detach())?)?;
-            }
-        }
+        finish(&work.matrices, &masks, self.sparsity, self.pack)?;
         let weights = masks.iter().map(Tensor::elements).sum();
         let moved = work.hidden()?.sub(&dense)?.square()?.mean_all()?.item()?;
         let change = (moved / dense.square()?.mean_all()?.item()?).sqrt();
         Ok(Outcome { before, after: work.measure()?, change, matrices: masks.len(), weights, seconds, course })
     }
+}
+
+/// Checks that matrices are as sparse as their masks say, and packs or lists them.
+fn finish(matrices: &[(String, Matrix)], masks: &[Tensor], sparsity: Sparsity, pack: bool) -> Result<()> {
+    for ((name, matrix), mask) in matrices.iter().zip(masks) {
+        let rows = matrix.rows()?.detach();
+        sparsity.check(name, &rows, mask)?;
+        match sparsity {
+            Sparsity::Groups(Pattern::TWO_OF_FOUR) if pack => matrix.param.set_packed(&Sparse24::from_dense(&rows)?)?,
+            Sparsity::Share(_) if pack && mask.mean_all()?.item()? <= SparseRows::FAST => {
+                matrix.param.set_sparse_rows(&SparseRows::from_dense(&rows)?)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Makes the matrices of any model's blocks sparse by their magnitudes, for which it need not run: of images, sounds or whatever. Returns how
+/// many there are, and how many weights.
+///
+/// # Errors
+/// If the model has no blocks, or memory is exhausted.
+pub fn by_magnitude(model: &(impl Module + ?Sized), sparsity: Sparsity, pack: bool) -> Result<[usize; 2]> {
+    let matrices = Matrix::of_blocks(model);
+    let masks = one_shot(model, &matrices, OneShot::Magnitude, sparsity, &mut || Ok(()))?;
+    finish(&matrices, &masks, sparsity, pack)?;
+    Ok([masks.len(), masks.iter().map(Tensor::elements).sum()])
 }
 
 /// A model and a text that a job is about.
@@ -154,7 +170,7 @@ impl Work<'_> {
     /// How well the model predicts the text that is held out.
     fn measure(&self) -> Result<Option<Score>> {
         let most = match self.model.about().task {
-            Task::CausalLm => SCORED,
+            Task::CausalLm | Task::Seq2Seq => SCORED,
             Task::MaskedLm => SCORED_MASKED,
             _ => return Ok(None),
         };
@@ -179,17 +195,14 @@ impl Work<'_> {
         let blocks = blocks(&self.matrices).count();
         let mut progress = steps(blocks * job.calibration);
         let mut block = 0;
-        let masks = one_shot(&self.matrices, method, job.pattern, &mut || {
+        let masks = one_shot(*model, &self.matrices, method, job.sparsity, &mut || {
             // The same rows each time, so that all blocks learn from the same text.
             let mut rng = Philox::new(job.seed, 2);
             let mut seen = 0;
             while seen < job.calibration {
                 let count = (job.calibration - seen).min(job.batch);
                 let starts = rows.draw(text.train, count, &mut rng);
-                match model.about().task {
-                    Task::CausalLm | Task::MaskedLm => rows.loss(*model, text.train, starts, &mut rng, 0)?,
-                    _ => rows.read(*model, text.train, &starts)?,
-                };
+                rows.states(*model, text.train, &starts, Some((&mut rng, 0)))?;
                 seen += count;
                 let what =
                     format!("{}: block {} of {blocks}, {seen} of {} rows", method.name(), block + 1, job.calibration);
@@ -204,8 +217,8 @@ impl Work<'_> {
 
     fn learn(&self, settings: &MaskLlm, prior: &Prior) -> Result<Learned> {
         let Work { job, model, matrices, rows, text, .. } = self;
-        if job.pattern != Pattern::TWO_OF_FOUR {
-            return Err(Error::argument("pattern", format!("{}, but masks are learned for 2:4 alone", job.pattern)));
+        if job.sparsity != Pattern::TWO_OF_FOUR.into() {
+            return Err(Error::argument("pattern", format!("{}, but masks are learned for 2:4 alone", job.sparsity)));
         }
         let priors = match prior {
             Prior::None => None,

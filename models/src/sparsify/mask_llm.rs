@@ -4,8 +4,9 @@ use wgrad::nn::{Module, Param};
 use wgrad::optim::{Adam, Decay, Group, Optimizer, Rule, Schedule};
 use wgrad::{Tensor, no_grad};
 
+use super::one_shot::expect_some;
 use crate::Result;
-use crate::weights::{Clock, LearnedMask, Matrix, Moment, Pattern, View, Views};
+use crate::weights::{Clock, LearnedMask, Matrix, Moment, View, Views};
 
 /// How gates are trained. The defaults are the paper's, apart from those that follow from the number of steps.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -56,14 +57,14 @@ impl Learner {
     /// New gates for these matrices of a model, from `priors` in their order if there are any.
     ///
     /// # Errors
-    /// If rows are not groups of four, a prior is no 2:4 mask, or memory is exhausted.
+    /// If there are no matrices, a prior is no 2:4 mask, or memory is exhausted.
     pub fn new(
         settings: MaskLlm,
         model: &(impl Module + ?Sized),
         matrices: &[(String, Matrix)],
         priors: Option<&[Tensor]>,
     ) -> Result<Self> {
-        Pattern::TWO_OF_FOUR.fits(matrices)?;
+        expect_some(matrices)?;
         let clock = Clock::default();
         let mut number = 0;
         let views = Views::new(matrices.to_vec(), |_, matrix| {
@@ -143,7 +144,7 @@ mod tests {
     use wgrad::{DType, Device};
 
     use super::*;
-    use crate::weights::{Form, Linear};
+    use crate::weights::{Form, Linear, Pattern};
 
     struct One(Linear);
 

@@ -1,10 +1,13 @@
 //! Masks from a look at the weights, and at what goes into the layers.
 
+use wgrad::nn::Module;
 use wgrad::{DType, Tensor, no_grad};
 
+use super::Sparsity;
 use super::calibrate::{Statistic, listen};
 use super::sparse_gpt::sparse_gpt;
-use crate::weights::{Matrix, Pattern};
+use crate::block::Replay;
+use crate::weights::Matrix;
 use crate::{Error, Result};
 
 /// How weights are chosen without training.
@@ -30,43 +33,101 @@ impl OneShot {
     }
 }
 
-/// Prunes these matrices of a model, and returns the masks in their order. `run` runs the model on texts to learn from, once for each block: a
-/// block is pruned by what the pruned blocks before it give.
+/// Prunes these matrices of a model, and returns the masks in their order. `run` runs the model on texts to learn from, the same ones each
+/// time, and is called once for each block: a block is pruned by what the pruned blocks before it give. Of the
+/// [blocks](crate::block::Block) of the model but two compute then, that one and the one pruned before it. The model must be ready to infer.
 ///
 /// # Errors
-/// If rows are not whole groups, `run` fails or does not come by a matrix, or memory is exhausted.
+/// If there are no matrices, `run` fails or does not come by one, or memory is exhausted.
 pub fn one_shot(
+    model: &(impl Module + ?Sized),
     matrices: &[(String, Matrix)],
     method: OneShot,
-    pattern: Pattern,
+    sparsity: Sparsity,
     run: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Vec<Tensor>> {
-    pattern.fits(matrices)?;
+    expect_some(matrices)?;
+    let course = Course::new(model, matrices);
     let mut masks = Vec::with_capacity(matrices.len());
-    for block in blocks(matrices) {
+    for (number, block) in blocks(matrices).enumerate() {
+        course.come_to(number);
         let seen = match method {
             OneShot::Magnitude => vec![None; block.len()],
             OneShot::Wanda => listen(block, Statistic::Squares, run)?.into_iter().map(Some).collect(),
             OneShot::SparseGpt => listen(block, Statistic::Products, run)?.into_iter().map(Some).collect(),
         };
         for ((name, matrix), seen) in block.iter().zip(seen) {
-            let weight = matrix.rows()?.detach().cast(DType::F32)?;
-            let (pruned, mask) = match (method, seen) {
-                (OneShot::SparseGpt, Some(products)) => sparse_gpt(&weight, &products, pattern)
-                    .map_err(|error| Error::argument("sparsegpt", format!("`{name}`: {error}")))?,
-                (_, seen) => {
-                    let size = weight.abs()?;
-                    let score = seen.map_or(Ok(size.clone()), |squares| size.mul(&squares.sqrt()?))?;
-                    let mask = pattern.mask(&score)?;
-                    (weight.mul(&mask)?, mask)
-                }
-            };
-            let pruned = pruned.cast(matrix.param.dtype())?;
-            matrix.param.set(&no_grad(|| matrix.stored(&pruned))?.contiguous()?)?;
-            masks.push(mask);
+            masks.push(prune(name, matrix, seen.as_ref(), method, sparsity)?);
         }
     }
     Ok(masks)
+}
+
+/// Errs if there is no matrix to make sparse.
+pub(super) fn expect_some(matrices: &[(String, Matrix)]) -> Result<()> {
+    match matrices {
+        [] => Err(Error::argument("sparsify", "the model has no blocks with linear layers to make sparse")),
+        _ => Ok(()),
+    }
+}
+
+/// Prunes a matrix by what was seen of its inputs, and returns the mask.
+fn prune(name: &str, matrix: &Matrix, seen: Option<&Tensor>, method: OneShot, sparsity: Sparsity) -> Result<Tensor> {
+    let weight = matrix.rows()?.detach().cast(DType::F32)?;
+    let (pruned, mask) = match (method, seen) {
+        (OneShot::SparseGpt, Some(products)) => sparse_gpt(&weight, products, sparsity)
+            .map_err(|error| Error::argument("sparsegpt", format!("`{name}`: {error}")))?,
+        (_, seen) => {
+            let size = weight.abs()?;
+            let mask = match seen {
+                // Each output loses as much: sizes of inputs say nothing of how outputs compare.
+                Some(squares) => sparsity.mask_by_rows(&size.mul(&squares.sqrt()?)?)?,
+                None => sparsity.mask(&size)?,
+            };
+            (weight.mul(&mask)?, mask)
+        }
+    };
+    let pruned = pruned.cast(matrix.param.dtype())?;
+    matrix.param.set(&no_grad(|| matrix.stored(&pruned))?.contiguous()?)?;
+    Ok(mask)
+}
+
+/// The blocks of a model while it is pruned from the first to the last, each with the number of the matrices that it holds.
+struct Course(Vec<(usize, Replay)>);
+
+impl Course {
+    /// Blocks without any of these matrices compute all the time.
+    fn new(model: &(impl Module + ?Sized), matrices: &[(String, Matrix)]) -> Self {
+        let names: Vec<&str> = blocks(matrices).filter_map(|block| Some(block_of(&block.first()?.0))).collect();
+        let numbered = |(name, replay): (String, Replay)| {
+            Some((names.iter().position(|&matrix| matrix == block_of(&name))?, replay))
+        };
+        Course(Replay::of(model).into_iter().filter_map(numbered).collect())
+    }
+
+    /// Makes the model ready for the run in which the block of this number is listened to, the one before having been pruned.
+    fn come_to(&self, now: usize) {
+        for (number, replay) in &self.0 {
+            match number {
+                number if *number == now => replay.compute(),
+                number if *number > now => replay.skip(),
+                number if *number + 1 == now => replay.record(),
+                _ => replay.replay(),
+            }
+        }
+        // Nor need be kept what goes into a block that is not computed.
+        for ((_, this), (next, _)) in self.0.iter().zip(self.0.iter().skip(1)) {
+            if this.is_inner() && next + 1 < now {
+                this.skip();
+            }
+        }
+    }
+}
+
+impl Drop for Course {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|(_, replay)| replay.compute());
+    }
 }
 
 /// The matrices block by block: as long as what stands before and in the first number of their names is the same.

@@ -54,7 +54,7 @@ fn check(device: &Device, seed: u64) -> Result<Report> {
     ensure(beyond > 5.0 * SLIGHT, || format!("{} % cost {:.1} % alone", 10 * knee, 100.0 * beyond))?;
     let by_groups = [(1, 2), (2, 4), (4, 8)].map(|(keep, of)| {
         let (saved, pattern) = (Saved::of(&lm), Pattern::new(keep, of)?);
-        one_shot(&matrices, OneShot::Magnitude, pattern, &mut || Ok(()))?;
+        one_shot(&lm, &matrices, OneShot::Magnitude, pattern.into(), &mut || Ok(()))?;
         let cost = dense - lab.accuracy(&lm)?;
         saved.restore()?;
         Ok(format!("{pattern} {:.1} %", 100.0 * cost))

@@ -37,7 +37,7 @@ fn check(device: &Device, seed: u64) -> Result<Report> {
     let mut look = || (0..LOOKED_AT).try_for_each(|number| lab.loss(&lm, number).map(drop));
     let (mut losses, mut prior) = (Vec::new(), None);
     for method in [OneShot::Magnitude, OneShot::Wanda, OneShot::SparseGpt] {
-        let masks = one_shot(&matrices, method, Pattern::TWO_OF_FOUR, &mut look)?;
+        let masks = one_shot(&lm, &matrices, method, Pattern::TWO_OF_FOUR.into(), &mut look)?;
         losses.push((method.name(), lab.measure(&lm)?));
         saved.restore()?;
         // The last of them, SparseGPT, is the prior.

@@ -33,7 +33,7 @@ fn check(device: &Device, seed: u64) -> Result<Report> {
     let lm = lab.decoder(HIDDEN, LAYERS)?;
     lab.train(&lm, &schedule, |_| Ok(None))?;
     let dense = lab.measure(&lm)?;
-    one_shot(&Matrix::of_blocks(&lm), OneShot::Magnitude, Pattern::TWO_OF_FOUR, &mut || Ok(()))?;
+    one_shot(&lm, &Matrix::of_blocks(&lm), OneShot::Magnitude, Pattern::TWO_OF_FOUR.into(), &mut || Ok(()))?;
     let pruned = lab.measure(&lm)?;
     let (plain, plain_moved) = sparse(&lab, 0.0)?;
     let (refined, moved) = sparse(&lab, DECAY)?;

@@ -21,6 +21,8 @@ const PATTERNS: [[f32; 4]; 6] = [
 ];
 /// Standard deviation of new gates.
 const STD: f64 = 0.01;
+/// What gates are lowered by whose pattern keeps columns beyond the end of a row in place of some within: no training makes up for it.
+const NEVER: f32 = 1e3;
 
 /// How gates become masks at one moment of the training.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -50,7 +52,8 @@ impl Clock {
 
 /// A learned 2:4 mask over a matrix whose weights stay as they are.
 pub struct LearnedMask {
-    /// `[outputs, inputs / 4, 6]`
+    inputs: usize,
+    /// `[outputs, inputs / 4, 6]`, the last group made whole.
     gates: Param,
     clock: Clock,
 }
@@ -60,7 +63,7 @@ impl LearnedMask {
     /// higher, by `strength` standard deviations of the gates for each of the two weights kept.
     ///
     /// # Errors
-    /// If rows are not groups of four, the prior is no 2:4 mask of that shape, or memory is exhausted.
+    /// If the prior is no 2:4 mask of that shape, or memory is exhausted.
     pub fn new(
         [outputs, inputs]: [usize; 2],
         prior: Option<&Tensor>,
@@ -68,21 +71,23 @@ impl LearnedMask {
         clock: &Clock,
         device: &Device,
     ) -> Result<Self> {
-        if !inputs.is_multiple_of(4) {
-            return Err(Error::argument("learned mask", format!("rows of {inputs}, which groups of 4 do not divide")));
-        }
-        let mut gates = Tensor::normal(0.0, STD, &[outputs, inputs / 4, 6], DType::F32, device)?;
+        let groups = inputs.div_ceil(4);
+        let mut gates = Tensor::normal(0.0, STD, &[outputs, groups, 6], DType::F32, device)?;
         if let Some(prior) = prior {
             if prior.shape() != [outputs, inputs] || !Pattern::TWO_OF_FOUR.is_exact(prior)? {
                 let message = format!("a prior of {:?}, expected a 2:4 mask of {outputs} x {inputs}", prior.shape());
                 return Err(Error::argument("learned mask", message));
             }
             // Two weights in common with the pattern itself, one with four others, none with the last.
-            let groups = prior.cast(DType::F32)?.reshape(&[outputs as isize, (inputs / 4) as isize, 4])?;
-            let shared = groups.linear(&patterns(DType::F32, device)?, None)?;
+            let prior = Pattern::TWO_OF_FOUR.whole(&prior.cast(DType::F32)?)?;
+            let prior = prior.reshape(&[outputs as isize, groups as isize, 4])?;
+            let shared = prior.linear(&patterns(DType::F32, device)?, None)?;
             gates = gates.add(&shared.affine(strength * STD, -strength * STD)?)?;
         }
-        Ok(LearnedMask { gates: Param::new(&gates)?, clock: clock.clone() })
+        if !inputs.is_multiple_of(4) {
+            gates = gates.add(&lowered(inputs, device)?)?;
+        }
+        Ok(LearnedMask { inputs, gates: Param::new(&gates)?, clock: clock.clone() })
     }
 
     /// The mask of the largest gates, `[outputs, inputs]`.
@@ -92,8 +97,22 @@ impl LearnedMask {
     pub fn hard(&self) -> Result<Tensor> {
         let gates = self.gates.leaf().detach();
         let ones = Tensor::ones(&[gates.size(0)?, 4 * gates.size(1)?], gates.dtype(), gates.device())?;
-        Ok(gates.six_pattern_weight(&ones, &PatternOptions { hard: true, ..PatternOptions::default() })?.1)
+        let mask = gates.six_pattern_weight(&ones, &PatternOptions { hard: true, ..PatternOptions::default() })?.1;
+        Ok(mask.narrow(1, 0, self.inputs)?)
     }
+}
+
+/// What is added to the gates `[groups, 6]` of a row whose last group is cut off.
+fn lowered(inputs: usize, device: &Device) -> Result<Tensor> {
+    let (groups, last) = (inputs.div_ceil(4), inputs % 4);
+    let mut added = vec![0.0; 6 * groups];
+    let within = |pattern: &[f32; 4]| pattern[..last].iter().sum::<f32>() as usize;
+    for (gate, pattern) in added[6 * (groups - 1)..].iter_mut().zip(&PATTERNS) {
+        if within(pattern) < last.min(2) {
+            *gate = -NEVER;
+        }
+    }
+    Ok(Tensor::from_vec(added, &[groups, 6], device)?)
 }
 
 /// `[6, 4]`
@@ -109,7 +128,8 @@ impl View for LearnedMask {
         };
         let options = PatternOptions { scale, temperature, noise: true, hard: false };
         let gates = self.gates.tensor().cast(weight.dtype())?;
-        Ok(gates.six_pattern_weight(&weight, &options)?.0)
+        let shown = gates.six_pattern_weight(&Pattern::TWO_OF_FOUR.whole(&weight)?, &options)?.0;
+        Ok(shown.narrow(1, 0, self.inputs)?)
     }
 
     fn penalty(&self, _: &Tensor, shown: &Tensor) -> Result<Option<Tensor>> {
@@ -183,15 +203,35 @@ mod tests {
         }
     }
 
+    /// Of one column that is kept, of two both, of three two.
     #[test]
-    fn priors_and_rows_are_checked() {
+    fn the_last_group_may_be_cut_off() {
         let (device, clock) = (Device::new_cpu(), Clock::default());
-        let refuse = |sizes, prior: Option<&Tensor>| {
-            LearnedMask::new(sizes, prior, 3.0, &clock, &device).err().unwrap().to_string()
+        for inputs in [5, 6, 7] {
+            let mask = LearnedMask::new([64, inputs], None, 3.0, &clock, &device).unwrap();
+            let hard = mask.hard().unwrap();
+            assert!(hard.shape() == [64, inputs] && Pattern::TWO_OF_FOUR.is_exact(&hard).unwrap(), "{inputs}");
+            let weight = Tensor::normal(0.0, 1.0, &[64, inputs], DType::F32, &device).unwrap();
+            let prior = Pattern::TWO_OF_FOUR.mask(&weight.abs().unwrap()).unwrap();
+            let mask = LearnedMask::new([64, inputs], Some(&prior), 10.0, &clock, &device).unwrap();
+            assert_eq!(mask.hard().unwrap().to_vec::<f32>().unwrap(), prior.to_vec::<f32>().unwrap());
+            clock.set(Some(Moment { scale: 100.0, temperature: 4.0, reward: 0.0 }));
+            let soft = mask.matrix(&weight.ones_like().unwrap()).unwrap();
+            let gradients = soft.sum_all().unwrap().backward().unwrap();
+            let finite = mask.gates.gradient(&gradients).unwrap().to_f64_vec().unwrap().iter().all(|g| g.is_finite());
+            assert!(soft.shape() == [64, inputs] && finite, "{inputs}");
+            clock.set(None);
+        }
+    }
+
+    #[test]
+    fn priors_are_checked() {
+        let (device, clock) = (Device::new_cpu(), Clock::default());
+        let refuse = |sizes, prior: &Tensor| {
+            LearnedMask::new(sizes, Some(prior), 3.0, &clock, &device).err().unwrap().to_string()
         };
-        assert!(refuse([2, 6], None).contains("rows of 6"));
         let ones = Tensor::ones(&[2, 8], DType::F32, &device).unwrap();
-        assert!(refuse([2, 8], Some(&ones)).contains("2:4"));
-        assert!(refuse([2, 4], Some(&ones)).contains("[2, 8]"));
+        assert!(refuse([2, 8], &ones).contains("2:4"));
+        assert!(refuse([2, 4], &ones).contains("[2, 8]"));
     }
 }

@@ -9,7 +9,7 @@ use wgrad::{Epilogue, Tensor};
 use crate::Result;
 use crate::activation::Activation;
 
-/// How a matrix is stored. In any form it may be [packed](Param::set_packed).
+/// How a matrix is stored. In any form it may be [packed](Param::set_packed) or [listed by rows](Param::set_sparse_rows).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Form {
     /// `[outputs, inputs]`.
@@ -118,10 +118,7 @@ impl Matrix {
         if let Some(listener) = &mut *self.listener.lock().unwrap_or_else(PoisonError::into_inner) {
             listener(x)?;
         }
-        Ok(match self.param.packed() {
-            Some(packed) => x.linear_sparse24_then(&packed, bias, then)?,
-            None => x.linear_then(&self.shown()?, bias, then)?,
-        })
+        Ok(self.param.apply(x, bias, then)?)
     }
 }
 

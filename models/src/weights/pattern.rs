@@ -4,12 +4,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use wgrad::Tensor;
+use wgrad::{PadMode, Tensor};
 
-use super::Matrix;
 use crate::{Error, Result};
 
-/// `keep` of each `of` neighbours along a row, the direction that a product sums over.
+/// `keep` of each `of` neighbours along a row, the direction that a product sums over. The last group of a row may be cut off: of it too `keep`
+/// are kept, or all if it has fewer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pattern {
     keep: usize,
@@ -47,64 +47,60 @@ impl Pattern {
         self.of
     }
 
-    /// Errs if there is a matrix whose rows are not whole groups.
-    ///
-    /// # Errors
-    /// Names the matrix.
-    pub fn fits(self, matrices: &[(String, Matrix)]) -> Result<()> {
-        if matrices.is_empty() {
-            return Err(Error::argument("pattern", "the model has no blocks with linear layers to make sparse"));
-        }
-        for (name, matrix) in matrices {
-            let inputs = matrix.inputs();
-            if !inputs.is_multiple_of(self.of) {
-                let message = format!("`{name}` has {inputs} inputs, which groups of {} do not divide", self.of);
-                return Err(Error::argument("pattern", message));
-            }
-        }
-        Ok(())
-    }
-
     /// 1 for the largest scores `[.., inputs]` of each group, of equal ones for those with the smaller column, and 0 for the others.
     ///
     /// # Errors
-    /// If rows are not whole groups.
+    /// If memory is exhausted.
     pub fn mask(self, scores: &Tensor) -> Result<Tensor> {
-        self.groups(scores)?;
         Ok(scores.n_of_m_mask(self.keep, self.of)?.cast(scores.dtype())?)
     }
 
     /// Whether in each group of a mask exactly as many are 1 as are kept, and the others 0.
     ///
     /// # Errors
-    /// If rows are not whole groups.
+    /// If memory is exhausted.
     pub fn is_exact(self, mask: &Tensor) -> Result<bool> {
-        let counts = self.groups(mask)?.sum(&[-1], false)?.to_f64_vec()?;
+        let inputs = mask.size(-1)?;
+        let groups = inputs.div_ceil(self.of).max(1);
+        let kept = |group: usize| self.keep.min(inputs - group * self.of) as f64;
+        let counts = self.counts(mask)?;
         let values = mask.to_f64_vec()?;
-        Ok(counts.iter().all(|&count| count == self.keep as f64) && values.iter().all(|&v| v == 0.0 || v == 1.0))
+        Ok(counts.iter().enumerate().all(|(at, &count)| count == kept(at % groups))
+            && values.iter().all(|&v| v == 0.0 || v == 1.0))
     }
 
     /// The largest number of weights that are not 0 in a group of `weight [.., inputs]`.
     ///
     /// # Errors
-    /// If rows are not whole groups.
+    /// If memory is exhausted.
     pub fn most(self, weight: &Tensor) -> Result<usize> {
         let used = weight.ne(&weight.zeros_like()?)?.cast(wgrad::DType::F32)?;
-        let counts = self.groups(&used)?.sum(&[-1], false)?.to_f64_vec()?;
-        Ok(counts.iter().fold(0.0f64, |most, &count| most.max(count)) as usize)
+        Ok(self.counts(&used)?.iter().fold(0.0f64, |most, &count| most.max(count)) as usize)
     }
 
-    /// `[.., inputs / of, of]`
-    fn groups(self, x: &Tensor) -> Result<Tensor> {
-        let inputs = x.size(-1)?;
-        if !inputs.is_multiple_of(self.of) {
-            let message = format!("rows of {inputs}, which groups of {} do not divide", self.of);
-            return Err(Error::argument("pattern", message));
-        }
+    /// The sum of each group of `x [.., inputs]`.
+    fn counts(self, x: &Tensor) -> Result<Vec<f64>> {
+        let x = self.whole(x)?;
+        let groups = (x.size(-1)? / self.of) as isize;
         let mut shape: Vec<isize> = x.shape().iter().map(|&n| n as isize).collect();
         shape.pop();
-        shape.extend([(inputs / self.of) as isize, self.of as isize]);
-        Ok(x.reshape(&shape)?)
+        shape.extend([groups, self.of as isize]);
+        Ok(x.reshape(&shape)?.sum(&[-1], false)?.to_f64_vec()?)
+    }
+
+    /// `x [.., inputs]`, zeros behind each row up to a whole group.
+    ///
+    /// # Errors
+    /// If memory is exhausted.
+    pub fn whole(self, x: &Tensor) -> Result<Tensor> {
+        let inputs = x.size(-1)?;
+        let missing = inputs.next_multiple_of(self.of) - inputs;
+        if missing == 0 {
+            return Ok(x.clone());
+        }
+        let mut pads = vec![(0, 0); x.rank()];
+        pads[x.rank() - 1].1 = missing as isize;
+        Ok(x.pad(&pads, PadMode::Constant(0.0))?)
     }
 }
 
@@ -155,8 +151,17 @@ mod tests {
         for wrong in ["", "2", "2:", "0:4", "5:4", "a:b", "1:64"] {
             assert!(wrong.parse::<Pattern>().unwrap_err().to_string().contains("pattern"), "{wrong}");
         }
-        let odd = Tensor::zeros(&[2, 6], wgrad::DType::F32, &Device::cpu()).unwrap();
-        let sentence = Pattern::TWO_OF_FOUR.mask(&odd).unwrap_err().to_string();
-        assert!(sentence.contains("rows of 6"), "{sentence}");
+    }
+
+    #[test]
+    fn the_last_group_may_be_cut_off() {
+        let rows = |values: &[f32]| Tensor::from_slice(values, &[2, values.len() / 2], &Device::cpu()).unwrap();
+        let exact = |values: &[f32]| Pattern::TWO_OF_FOUR.is_exact(&rows(values)).unwrap();
+        let mask = Pattern::TWO_OF_FOUR.mask(&rows(&[1.0, 2.0, 3.0, 4.0, 1.0, 4.0, 3.0, 2.0, 1.0, 1.0])).unwrap();
+        assert_eq!(mask.to_vec::<f32>().unwrap(), [0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 1.0]);
+        assert!(exact(&mask.to_vec::<f32>().unwrap()));
+        assert!(!exact(&[0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0]));
+        assert!(exact(&[1.0, 0.0, 1.0, 1.0, 1.0, 0.0]) && !exact(&[1.0, 1.0, 1.0, 1.0, 1.0, 0.0]));
+        assert_eq!(Pattern::TWO_OF_FOUR.most(&rows(&[1.0; 6])).unwrap(), 3);
     }
 }

@@ -133,6 +133,15 @@ pub trait TextModel: Module + Send + Sync {
         self.run(input, None, None)
     }
 
+    /// The hidden states from which labels `[batch, length]` are predicted: those of a text, or, of a model that writes one text for another,
+    /// those of the labels while it writes them.
+    ///
+    /// # Errors
+    /// As [`TextModel::run`].
+    fn states(&self, input: &TextInput, _labels: &Tensor) -> Result<Tensor> {
+        self.encode(input)
+    }
+
     /// The loss of the model's task: mean cross-entropy over the labels `[batch, length]` that are not -100, of a causal model for
     /// the next token; of a detector binary cross-entropy over real tokens.
     ///

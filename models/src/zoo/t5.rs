@@ -232,6 +232,12 @@ impl TextModel for T5 {
         Ok(self.encoded(input, states)?.states)
     }
 
+    /// The decoder's states.
+    fn states(&self, input: &TextInput, labels: &Tensor) -> Result<Tensor> {
+        let shifted = self.shifted(labels)?;
+        self.decode(&TextInput::new(&shifted), &self.encoded(input, None)?, None, None)
+    }
+
     fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
         self.head.forward(hidden)
     }

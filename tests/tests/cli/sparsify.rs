@@ -1,10 +1,12 @@
 //! `wgrad sparsify`: every method on a causal and on a masked model, and bad input.
 
 use wgrad::io::Weights;
+use wgrad::nn::{Module, Visitor};
+use wgrad::rng::Philox;
 use wgrad::{DType, Device, Sparse24, Tensor};
 use wgrad_models::front::embeddings::TextInput;
-use wgrad_models::rows::Split;
-use wgrad_models::sparsify::{Job, MaskLlm, Method, OneShot, Prior};
+use wgrad_models::rows::{Rows, Split};
+use wgrad_models::sparsify::{Job, MaskLlm, Method, OneShot, Prior, one_shot};
 use wgrad_models::weights::{Matrix, Pattern};
 use wgrad_models::zoo::{self, Model, Task, TextModel};
 use wgrad_tests::assert_close;
@@ -76,7 +78,6 @@ fn causal_models_become_sparse_by_every_method() {
         fail(&all.concat(), words);
         assert!(!folder.path().join("no").exists());
     };
-    refuse(&["--method", "magnitude", "--pattern", "3:5"], &["c_attn", "32 inputs", "5"]);
     refuse(&["--method", "maskllm", "--pattern", "1:4"], &["1:4", "2:4"]);
     refuse(&["--method", "magnitude", "--pattern", "four"], &["four"]);
     refuse(&["--method", "maskllm", "--prior", "nowhere"], &["nowhere", "sparsegpt"]);
@@ -88,11 +89,7 @@ fn causal_models_become_sparse_by_every_method() {
     let short = path(&folder, "short.txt");
     fs::write(&short, "7 8 9").unwrap();
     fail(&["sparsify", &dense, "--method", "wanda", "--text", &short, "-o", &path(&folder, "x")], &["too few"]);
-    let t5 = format!("{}/fixtures/models/t5", env!("CARGO_MANIFEST_DIR"));
-    fail(
-        &["sparsify", &t5, "--method", "wanda", "--text", &text, "-o", &path(&folder, "x")],
-        &["writes one text for another"],
-    );
+    fail(&["sparsify", &dense, "--method", "wanda", "-o", &path(&folder, "x")], &["--text", "reads text"]);
 }
 
 #[test]
@@ -131,9 +128,67 @@ fn open(folder: &str) -> Model {
 fn said(model: &dyn TextModel) -> Vec<f64> {
     let ids: Vec<u32> = (0..14).map(|i| 5 + i * 7 % 90).collect();
     let ids = Tensor::from_vec(ids, &[2, 7], &Device::cpu()).unwrap();
-    let hidden = model.encode(&TextInput::new(&ids)).unwrap();
+    let hidden = model.states(&TextInput::new(&ids), &ids.cast(DType::I32).unwrap()).unwrap();
     let out = if model.about().task == Task::Encoder { Ok(hidden) } else { model.logits(&hidden) };
     out.unwrap().to_f64_vec().unwrap()
+}
+
+/// All architectures of text in the fixtures.
+const TEXT: &str = "bert deberta_v2 doge electra_discriminator electra_generator falcon funnel gemma2 glm4 gpt2 gpt_neox llama \
+                    modernbert mpnet olmo2 opt roberta t5 t5_gated xlnet";
+
+/// A new model of a fixture's architecture with feed-forward layers of 37, so that rows end within a group.
+fn odd(name: &str, out: &str) -> String {
+    let mut config = json(&Path::new(&fixture(name)).join("config.json"));
+    let widths = ["intermediate_size", "ffn_hidden_size", "ffn_dim", "d_ff", "d_inner", "n_inner"];
+    let width = widths.iter().find(|width| config.get(**width).is_some()).unwrap_or_else(|| panic!("{name}"));
+    config[*width] = 37.into();
+    fs::create_dir_all(out).unwrap();
+    fs::write(Path::new(out).join("config.json"), config.to_string()).unwrap();
+    let config = zoo::Config::read(Path::new(out)).unwrap();
+    zoo::new(&config, DType::F32, &Device::cpu()).unwrap().save(Path::new(out)).unwrap();
+    out.to_string()
+}
+
+/// A model of which nobody sees the blocks, so that all of it is run each time.
+struct Hidden;
+
+impl Module for Hidden {
+    fn visit(&self, _: &mut Visitor<'_>) {}
+}
+
+/// Runs that compute two blocks each prune as runs of the whole model do.
+#[test]
+fn blocks_are_run_alone_as_in_the_whole_model() {
+    let mut random = Random::new(4);
+    let text: Vec<u32> = (0..100).map(|_| 5 + random.below(90) as u32).collect();
+    let device = Device::cpu();
+    for name in TEXT.split_whitespace() {
+        for method in [OneShot::Wanda, OneShot::SparseGpt] {
+            let pruned = |whole: bool| -> Vec<Vec<f32>> {
+                let loaded = open(&fixture(name));
+                let (model, matrices) = (loaded.text().unwrap(), Matrix::of_blocks(loaded.module()));
+                let rows = match model.about().task {
+                    Task::Encoder | Task::Detection => Rows::unlabelled(model, 8, &device),
+                    _ => Rows::new(model, Some(4), 8, &device),
+                };
+                let rows = rows.unwrap();
+                let mut run = || {
+                    let mut rng = Philox::new(1, 2);
+                    [[0, 30], [20, 60]]
+                        .iter()
+                        .try_for_each(|starts| rows.states(model, &text, starts, Some((&mut rng, 0))).map(drop))
+                };
+                let masks = match whole {
+                    true => one_shot(&Hidden, &matrices, method, Pattern::TWO_OF_FOUR.into(), &mut run),
+                    false => one_shot(model, &matrices, method, Pattern::TWO_OF_FOUR.into(), &mut run),
+                };
+                let weights = matrices.iter().map(|(_, matrix)| matrix.rows().unwrap().detach());
+                masks.unwrap().into_iter().chain(weights).map(|x| x.to_vec().unwrap()).collect()
+            };
+            assert_eq!(pruned(false), pruned(true), "{name} {method:?}");
+        }
+    }
 }
 
 /// Each architecture of text by each method. Packed it says what it says with zeros, and so it does once written and read again.
@@ -148,9 +203,9 @@ fn every_architecture_becomes_sparse() {
     fs::write(format!("{bare}/config.json"), config.replace("BertForMaskedLM", "BertModel")).unwrap();
     let mut random = Random::new(1);
     let text: Vec<u32> = (0..400).map(|_| 5 + random.below(90) as u32).collect();
-    let names = "bert deberta_v2 doge electra_discriminator electra_generator falcon funnel gemma2 glm4 gpt2 gpt_neox llama \
-                 modernbert mpnet olmo2 opt roberta xlnet";
-    for from in names.split_whitespace().map(fixture).chain([bare]) {
+    let odd = |name: &str| odd(name, &path(&folder, &format!("odd-{name}")));
+    let names = || TEXT.split_whitespace();
+    for from in names().map(fixture).chain(names().map(odd)).chain([bare]) {
         let settings = MaskLlm::new(2);
         let methods = [OneShot::Magnitude, OneShot::Wanda, OneShot::SparseGpt].map(Method::OneShot);
         for method in methods.into_iter().chain([Method::MaskLlm(settings, Prior::None)]) {
@@ -159,7 +214,7 @@ fn every_architecture_becomes_sparse() {
             let learns = matches!(method, Method::MaskLlm(..));
             let job = Job {
                 method,
-                pattern: Pattern::TWO_OF_FOUR,
+                sparsity: Pattern::TWO_OF_FOUR.into(),
                 batch: 2,
                 length: 8,
                 calibration: 3,
@@ -169,7 +224,7 @@ fn every_architecture_becomes_sparse() {
             };
             let done = job.run(model, Split::last_tenth(&text), Some(4), &Device::cpu());
             if learns && matches!(model.about().task, Task::Encoder | Task::Detection) {
-                assert!(done.unwrap_err().to_string().contains("only causal and masked"), "{from}");
+                assert!(done.unwrap_err().to_string().contains("predicts no text"), "{from}");
                 continue;
             }
             let outcome = done.unwrap_or_else(|error| panic!("{from}: {error}"));
@@ -236,6 +291,23 @@ fn patterns_precisions_and_all_methods() {
     assert!(after.len() == 4 && after.iter().all(|p| p.is_finite()), "{figures}");
     assert!(figures[3]["course"].as_array().unwrap().len() == 10, "{figures}");
     assert!(fs::read_to_string(Path::new(&out).join("perplexity.svg")).unwrap().contains("maskllm"));
+    let (printed, out) = make(&fixture("t5"), "t5", &["--method", "wanda"]);
+    assert!(printed.contains("perplexity"), "{printed}");
+    assert!(succeed(&["score", &out, &text, "--length", "16"]).contains("perplexity"));
     let (printed, _) = make(&fixture("electra_discriminator"), "detector", &["--method", "sparsegpt"]);
     assert!(printed.contains("hidden states changed by"), "{printed}");
+}
+
+/// Models of images, of sounds, and of images and texts, by their weights alone.
+#[test]
+fn models_without_text_become_sparse_by_magnitude() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["clip", "lxmert", "rt_detr_v2", "vit", "vit_mae", "wav2vec2_bert", "wav2vec2_conformer"] {
+        let (from, out) = (fixture(name), path(&folder, name));
+        let printed = succeed(&["sparsify", &from, "--method", "magnitude", "-o", &out]);
+        assert!(printed.contains("2:4 sparse"), "{printed}");
+        assert!(most_of_four(&out).iter().all(|&most| most == 2), "{name}");
+    }
+    let vit = fixture("vit");
+    fail(&["sparsify", &vit, "--method", "wanda", "-o", &path(&folder, "no")], &["wanda", "magnitude alone"]);
 }

@@ -1,7 +1,10 @@
 //! Matrices that list few weights a row.
 
 use proptest::prelude::*;
-use wgrad::{DType, Device, SparseRows, Tensor, no_grad};
+use wgrad::io::{Weights, to_bytes};
+use wgrad::nn::{Build, Linear, Module};
+use wgrad::optim::Group;
+use wgrad::{Activation, DType, Device, Epilogue, SparseRows, Tensor, no_grad};
 use wgrad_tests::{Random, assert_close, assert_equal, each_device, expect_error};
 
 proptest! {
@@ -75,4 +78,51 @@ fn bad_input() {
     let loss = x.linear_sparse_rows(&sparse, None).unwrap().sum_all().unwrap();
     expect_error(loss.backward(), &["linear_sparse_rows", "no backward"]);
     assert!(!no_grad(|| x.linear_sparse_rows(&sparse, None)).unwrap().is_tracked());
+}
+
+/// Layers run and store what is listed; where lists are slower, they load it dense.
+#[test]
+fn listed_parameters() {
+    each_device(|device| {
+        device.set_seed(1);
+        let layer = Linear::new(30, 20, true, &Build::new(device)).unwrap();
+        let scores = Tensor::uniform(0.0, 1.0, &[20, 30], DType::F32, device).unwrap();
+        let kept = scores.lt(&Tensor::scalar(0.15, DType::F32, device).unwrap()).unwrap();
+        let dense = layer.weight.leaf().detach().mul(&kept.cast(DType::F32).unwrap()).unwrap();
+        layer.weight.set(&dense).unwrap();
+        let x = Tensor::normal(0.0, 1.0, &[3, 30], DType::F32, device).unwrap();
+        let residual = Tensor::normal(0.0, 1.0, &[3, 20], DType::F32, device).unwrap();
+        let then = Epilogue { scale: 0.5, activation: Some(Activation::Gelu), residual: Some(residual) };
+        let said = || no_grad(|| layer.forward_then(&x, &then)).unwrap().to_f64_vec().unwrap();
+        let want = said();
+        layer.weight.set_sparse_rows(&SparseRows::from_dense(&dense).unwrap()).unwrap();
+        assert!(layer.weight.sparse_rows().is_some() && layer.weight.packed().is_none());
+        assert_close("listed", &said(), &want, 1e-5, 1e-5);
+        assert_equal("leaf", &layer.weight.leaf().to_vec::<f32>().unwrap(), &dense.to_vec::<f32>().unwrap());
+        // Gradients go to the input and the bias, and not to the lists, which no optimizer is given.
+        let input = x.detach().requires_grad();
+        let gradients = layer.forward(&input).unwrap().sum_all().unwrap().backward().unwrap();
+        let want_dx = dense.sum(&[0], false).unwrap().to_f64_vec().unwrap();
+        assert_close("dx", &gradients.get(&input).unwrap().to_f64_vec().unwrap(), &want_dx.repeat(3), 1e-5, 1e-5);
+        let trained: Vec<String> = Group::of(&layer).into_iter().flat_map(|g| g.params).map(|(name, _)| name).collect();
+        assert_eq!(trained, ["bias"]);
+
+        let names: Vec<String> = layer.named_tensors().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["weight.starts", "weight.places", "weight.values", "bias"]);
+        let file = |tensors: &[(String, Tensor)]| Weights::from_bytes("lists", to_bytes(tensors).unwrap()).unwrap();
+        let again = Linear::new(30, 20, true, &Build::new(device)).unwrap();
+        again.load(&file(&layer.named_tensors())).unwrap();
+        assert_eq!(again.weight.sparse_rows().is_some(), !device.is_gpu());
+        assert_equal("loaded", &again.weight.leaf().to_vec::<f32>().unwrap(), &dense.to_vec::<f32>().unwrap());
+        let full = Tensor::ones(&[20, 30], DType::F32, device).unwrap();
+        layer.weight.set_sparse_rows(&SparseRows::from_dense(&full).unwrap()).unwrap();
+        again.load(&file(&layer.named_tensors())).unwrap();
+        assert!(!again.weight.is_packed());
+        let narrow = Linear::new(30, 19, true, &Build::new(device)).unwrap();
+        expect_error(narrow.load(&file(&layer.named_tensors())), &["lists", "weight.starts", "[21]", "[20]"]);
+        expect_error(
+            narrow.weight.set_sparse_rows(&SparseRows::from_dense(&full).unwrap()),
+            &["Param::set_sparse_rows", "[20, 30]", "[19, 30]"],
+        );
+    });
 }

@@ -2,6 +2,7 @@
 
 use wgrad::io::{Weights, to_bytes};
 use wgrad::nn::{Build, Linear, Module, Param, Visitor};
+use wgrad::optim::{Group, Optimizer, Rule, Sgd};
 use wgrad::{DType, Device, Sparse24, Tensor};
 use wgrad_models::weights::{self, Form};
 use wgrad_tests::{assert_close, assert_equal, each_device, expect_error, fresh_gpu};
@@ -50,7 +51,7 @@ fn layers_run_and_store_what_is_packed() {
         for param in model.matrices() {
             assert!(param.packed().is_none());
             param.set_packed(&Sparse24::from_dense(&param.leaf()).unwrap()).unwrap();
-            assert!(param.packed().is_some() && !param.is_trainable());
+            assert!(param.packed().is_some() && param.is_packed() && param.is_trainable());
         }
         let check = |model: &Two| {
             for (x, want) in inputs.iter().zip(&dense) {
@@ -114,6 +115,55 @@ fn parameters_of_any_form() {
                 &["[40, 24]"],
             );
         }
+    });
+}
+
+/// Training moves the kept values as it would those of the dense matrix under the mask, and their places stay.
+#[test]
+fn kept_values_are_trained() {
+    each_device(|device| {
+        let (model, dense) = (Two::new(device), Two::new(device));
+        for (param, dense) in model.matrices().iter().zip(dense.matrices()) {
+            param.set_packed(&Sparse24::magnitude(&param.leaf()).unwrap()).unwrap();
+            dense.set(&param.leaf()).unwrap();
+        }
+        let groups = Group::of(&model);
+        let names: Vec<&str> = groups.iter().flat_map(|g| &g.params).map(|(name, _)| name.as_str()).collect();
+        assert_equal("names", &names, &["first.weight.values", "second.weight.values", "first.bias"]);
+        let rule = Rule::Sgd(Sgd::default());
+        let mut optimizer = Optimizer::new(rule, 0.05, groups).unwrap();
+        let x = Tensor::normal(0.0, 1.0, &[30, 40], DType::F32, device).unwrap();
+        let loss = |model: &Two| {
+            let y = model.second.forward(&model.first.forward(&x).unwrap().gelu().unwrap()).unwrap();
+            y.add_scalar(-1.0).unwrap().square().unwrap().mean_all().unwrap()
+        };
+        let gradients = loss(&dense).backward().unwrap();
+        let masks: Vec<Tensor> = dense.matrices().iter().map(|param| param.leaf().detach()).collect();
+        let before = loss(&model).item().unwrap();
+        optimizer.step(&loss(&model).backward().unwrap()).unwrap();
+        for ((param, old), dense) in model.matrices().iter().zip(&masks).zip(dense.matrices()) {
+            let kept = old.ne(&old.zeros_like().unwrap()).unwrap().cast(DType::F32).unwrap();
+            let moved = dense.gradient(&gradients).unwrap().mul(&kept).unwrap().mul_scalar(-0.05).unwrap();
+            let want = old.add(&moved).unwrap().to_f64_vec().unwrap();
+            assert_close("a step", &param.leaf().to_f64_vec().unwrap(), &want, 1e-5, 1e-5);
+        }
+        // Who loads values into it keeps what the optimizer knows.
+        let weights = Weights::from_bytes("packed", to_bytes(&model.named_tensors()).unwrap()).unwrap();
+        model.load(&weights).unwrap();
+        for _ in 0..20 {
+            optimizer.step(&loss(&model).backward().unwrap()).unwrap();
+        }
+        let after = loss(&model).item().unwrap();
+        assert!(after < 0.8 * before, "{before} {after}");
+        let [first, ..] = &model.matrices()[..] else { panic!("no matrix") };
+        first.set_trainable(false);
+        let gradients = loss(&model).backward().unwrap();
+        assert!(first.packed_values().unwrap().gradient(&gradients).is_none());
+        // With the transpose beside it nothing moves.
+        let both = first.leaf().abs().unwrap().transposable_mask().unwrap();
+        first.set_packed(&Sparse24::from_mask(&first.leaf(), &both).unwrap().with_transpose().unwrap()).unwrap();
+        assert!(first.packed().unwrap().transposed().is_some() && first.packed_values().is_none());
+        assert!(Group::of(&model).iter().flat_map(|g| &g.params).all(|(name, _)| !name.starts_with("first.weight")));
     });
 }
 
