@@ -112,8 +112,7 @@ fn few_rows_times_halves() {
                 let weight = if by_inputs { weight.transpose(0, 1).unwrap() } else { weight };
                 let run = |x: &Tensor, weight: &Tensor, bias: &Tensor, residual: &Tensor| {
                     let residual = Some(residual.clone());
-                    let then =
-                        Epilogue { scale: 0.5, activation: Some(Activation::Silu), residual, ..Epilogue::default() };
+                    let then = Epilogue { scale: 0.5, activation: Some(Activation::Silu), residual };
                     no_grad(|| x.linear_then(weight, Some(bias), &then)).unwrap()
                 };
                 let wide = |x: &Tensor| x.cast(DType::F32).unwrap();
