@@ -42,7 +42,7 @@ pub struct Work {
 type Prepare = fn(&str, &mut Params, &Device) -> Result<Work>;
 
 /// Names of all workloads, and what makes them ready.
-const ALL: [(&str, Prepare); 41] = [
+const ALL: [(&str, Prepare); 45] = [
     ("matmul", matmul::matmul),
     ("softmax", rows::softmax),
     ("layer_norm", rows::layer_norm),
@@ -61,6 +61,10 @@ const ALL: [(&str, Prepare); 41] = [
     ("sparse_attention_bwd", sparse::sparse_attention),
     ("topk_attention", sparse::topk_attention),
     ("topk_attention_bwd", sparse::topk_attention),
+    ("dynamic_attention", sparse::dynamic_attention),
+    ("dynamic_attention_bwd", sparse::dynamic_attention),
+    ("chosen_attention", sparse::chosen_attention),
+    ("chosen_attention_bwd", sparse::chosen_attention),
     ("sparse24", sparse24::sparse24),
     ("sparse24_bwd", sparse24::sparse24),
     ("sparse_rows", sparse24::sparse_rows),

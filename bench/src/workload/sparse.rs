@@ -120,6 +120,59 @@ pub fn topk_attention(name: &str, params: &mut Params, device: &Device) -> Resul
     Ok(inputs.work(name, pairs, attention, move || Ok(same)))
 }
 
+/// Of normal states of the keys, a query sees the `keep` largest before it (dynamic mask attention): `form=skipping` with the keys in the order in which
+/// they go out of sight, `form=dense` as they are.
+pub fn dynamic_attention(name: &str, params: &mut Params, device: &Device) -> Result<Work> {
+    let inputs = Inputs::new(name, params, device, 4096)?;
+    let keep = params.size("keep", 256)?;
+    let skips = params.choice("form", &["skipping", "dense"])? == "skipping";
+    let Inputs { b, h, l, .. } = inputs;
+    let states = normal(&[b, h, l], DType::F32, device)?;
+    let starts = Tensor::arange(0, l as i64, DType::I32, device)?.reshape(&[1, 1, -1])?;
+    let seen = (0..l).map(|i| (i + 1).min(keep)).sum::<usize>() as f64;
+    let (same, first) = (states.clone(), starts.clone());
+    // Which keys stay is found each time, as a layer does.
+    let mask = move |states: &Tensor, starts: &Tensor| Ok(Mask::intervals(starts, &states.kept_until(keep)?, None));
+    let attention = move |q: &Tensor, k: &Tensor, v: &Tensor| {
+        let options = AttentionOptions { mask: mask(&states, &starts)?, ..AttentionOptions::default() };
+        if skips { q.interval_attention(k, v, &options) } else { q.attention(k, v, &options) }
+    };
+    Ok(inputs.work(name, (b * h) as f64 * seen, attention, move || mask(&same, &first)))
+}
+
+/// A query sees its own block of `block` keys and `chosen - 1` at random before it, which no other shares: `form=skipping` goes over the chosen blocks,
+/// `form=dense` over all pairs under their mask.
+pub fn chosen_attention(name: &str, params: &mut Params, device: &Device) -> Result<Work> {
+    let inputs = Inputs::new(name, params, device, 4096)?;
+    let (block, chosen) = (params.size("block", 32)?, params.size("chosen", 8)?);
+    let skips = params.choice("form", &["skipping", "dense"])? == "skipping";
+    let Inputs { b, h, l, .. } = inputs;
+    let blocks = l.div_ceil(block);
+    let (mut lists, mut seen) = (Vec::new(), vec![false; h * l * blocks]);
+    for (row, seen) in seen.chunks_mut(blocks).enumerate() {
+        let own = row % l / block;
+        // Each in a part of its own of what came before.
+        let others = |n: usize| (own * n / (chosen - 1), own * (n + 1) / (chosen - 1));
+        let drawn = (0..chosen - 1)
+            .map(others)
+            .map(|(from, to)| if from < to { from + hash(row * chosen + to) % (to - from) } else { own });
+        let drawn: Vec<usize> = drawn.collect();
+        drawn.iter().chain([&own]).for_each(|&block| seen[block] = true);
+        lists.extend(drawn.iter().map(|&block| block as u32));
+    }
+    let pairs = (b * l * chosen * block * h) as f64;
+    let lists = Tensor::from_vec(lists, &[1, h, l, chosen - 1], device)?.repeat_interleave(b, 0)?;
+    let seen = Tensor::from_vec(seen, &[1, h, l, blocks], device)?;
+    let mask = move || Mask::blocks(&seen, 1, block).and(Mask::causal(0));
+    let same = mask.clone();
+    let attention = move |q: &Tensor, k: &Tensor, v: &Tensor| match skips {
+        true => q.chosen_attention(k, v, &lists, block, None),
+        // A layer has another mask each time.
+        false => q.attention(k, v, &AttentionOptions { mask: mask(), ..AttentionOptions::default() }),
+    };
+    Ok(inputs.work(name, pairs, attention, move || Ok(same())))
+}
+
 /// `b` sequences of lengths from `l / b` to `l`: `form=packed` one after another in one row, told apart by segments, or
 /// `form=padded` in rows of `l`.
 pub fn varlen(name: &str, params: &mut Params, device: &Device) -> Result<Work> {

@@ -4,6 +4,7 @@ mod check;
 pub(crate) mod cost;
 mod dense;
 pub(crate) mod lower;
+mod spans;
 pub(crate) mod steps;
 #[cfg(test)]
 mod tests;

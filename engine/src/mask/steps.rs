@@ -6,6 +6,9 @@ use super::words::{TERM, Tile, Words};
 use crate::sparse::keys::KEYS;
 use crate::sparse::words::{LISTS, ROW};
 
+/// Columns that are tested at once.
+const FINE: usize = 64;
+
 /// Whether rows are queries and columns keys, or the other way round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
@@ -75,8 +78,20 @@ impl Words<'_> {
                     Side::Query => self.keys_of(batch, rows),
                     Side::Key => self.queries_of(batch, rows),
                 };
-                let pieces = range.clone().step_by(most).map(|start| start..range.end.min(start + most));
-                pieces.map(|columns| (tile(&columns), columns)).collect()
+                // Tested by fine pieces, so that more is skipped, of which neighbours then go together.
+                let fine = FINE.min(most);
+                let pieces = range.clone().step_by(fine).map(|start| start..range.end.min(start + fine));
+                let mut runs: Vec<(Tile, Range<usize>)> = Vec::new();
+                for (tile, columns) in pieces.map(|columns| (tile(&columns), columns)) {
+                    match runs.last_mut() {
+                        Some((of_run, run)) if of_run.joins(tile) && columns.end - run.start <= most => {
+                            run.end = columns.end;
+                            *of_run = if *of_run == tile { tile } else { Tile::Partial };
+                        }
+                        _ => runs.push((tile, columns)),
+                    }
+                }
+                runs
             }
             Some(lists) => self
                 .listed(side, lists, batch, head, rows.start, most)

@@ -19,7 +19,7 @@ pub(super) const BAND: u32 = 2;
 pub(super) const SEGMENTS: u32 = 3;
 /// `[kind, pairs, batch stride, head stride, times or 0, stride or shift]`; pairs are start and end; summary of a block of keys:
 /// least and largest start, least and largest end; of times: least and largest.
-pub(super) const INTERVALS: u32 = 4;
+pub(crate) const INTERVALS: u32 = 4;
 /// `[kind, bits, batch stride, head stride, row stride, queries a row, keys a bit]`; summary of 32 x 32 bits: 0 none, 1 some, 2 all.
 pub(super) const BITS: u32 = 5;
 /// `[kind, shift]`: what a function of the user says.
@@ -47,6 +47,11 @@ pub(crate) enum Tile {
 }
 
 impl Tile {
+    /// Whether both are seen by somebody, or neither is.
+    pub fn joins(self, other: Tile) -> bool {
+        (self == Tile::Empty) == (other == Tile::Empty)
+    }
+
     fn of(empty: bool, full: bool) -> Tile {
         match (empty, full) {
             (true, _) => Tile::Empty,

@@ -93,7 +93,13 @@ pub(crate) fn slots(op: &'static str, index: &Tensor, positions: &Positions) -> 
 }
 
 /// `y[o, i, :] = x[o, slots[i] - 1, :]`; where the slot is 0, `base[o, i, :]`, or zeros.
-fn take(op: &'static str, base: Option<&Tensor>, x: &Tensor, slots: &Tensor, block: &Block) -> Result<Tensor> {
+pub(crate) fn take(
+    op: &'static str,
+    base: Option<&Tensor>,
+    x: &Tensor,
+    slots: &Tensor,
+    block: &Block,
+) -> Result<Tensor> {
     let base = base.map(|b| b.detach().contiguous()).transpose()?;
     let x = x.detach().contiguous()?;
     let elements = block.outer.saturating_mul(slots.elements()).saturating_mul(block.inner);

@@ -1,6 +1,8 @@
 //! Attention and rotary positions. The work is in [`crate::ops::attention`] and [`crate::ops::rotary`].
 
-use crate::ops::attention::{AttentionOptions, attention, reference, sparse_attention};
+use crate::ops::attention::{
+    AttentionOptions, attention, chosen_attention, interval_attention, reference, sparse_attention,
+};
 use crate::ops::{decode, kept_until, rotary};
 use crate::{KvCache, PagedCache, Result, Rope, Sequence, SparseIndex, Tensor};
 
@@ -19,6 +21,41 @@ impl Tensor {
     /// If shapes, dtypes or devices do not fit, or an option is outside its domain.
     pub fn attention(&self, key: &Tensor, value: &Tensor, options: &AttentionOptions) -> Result<Tensor> {
         attention(self, key, value, options)
+    }
+
+    /// [`Tensor::attention`] under a mask that lets each key be seen by the queries of one interval
+    /// ([`Mask::is_intervals`](crate::Mask::is_intervals)), with the keys in the order in which queries lose sight of them: so tiles are hidden
+    /// that are in sight all the time if keys that stay for long and keys that do not stand side by side. The results are the same but for
+    /// rounding, and the weights that dropout takes, which go by the place of a key. It pays where a query sees few of the keys before
+    /// it ([`Tensor::kept_until`]); keys and values are copied once.
+    ///
+    /// # Errors
+    /// As [`Tensor::attention`], if the mask has other terms, or there are biases by distance or a score function, which speak of the places of
+    /// keys.
+    pub fn interval_attention(&self, key: &Tensor, value: &Tensor, options: &AttentionOptions) -> Result<Tensor> {
+        interval_attention(self, key, value, options)
+    }
+
+    /// Causal attention to whole blocks of `block` keys: a query sees its own block up to itself, and those blocks before it that `chosen` lists,
+    /// u32 [batch, key heads, queries, blocks of a query], each once and in any order; a number that is no block before the query's own
+    /// stands for nothing. The heads of a group share their choice. There are as many queries as keys. `scale` is that of
+    /// [`AttentionOptions`]. As in native sparse attention (Yuan et al., 2025, arXiv 2502.11089).
+    ///
+    /// Time goes with the keys that are seen, in both directions: the queries that chose a block go over it together. Each query is copied once for each
+    /// of its blocks, so memory does too. [`Mask::blocks`](crate::Mask::blocks) says the same for dense attention, which is faster where the
+    /// blocks of 32 neighbours are few, or a query sees more than some tenth of all keys.
+    ///
+    /// # Errors
+    /// As [`Tensor::attention`], and if the lists are of another shape or dtype, or too many.
+    pub fn chosen_attention(
+        &self,
+        key: &Tensor,
+        value: &Tensor,
+        chosen: &Tensor,
+        block: usize,
+        scale: Option<f64>,
+    ) -> Result<Tensor> {
+        chosen_attention(self, key, value, chosen, block, scale)
     }
 
     /// Attention of a few queries [batch, heads, queries, head_dim], the last tokens of their sequences, to a cache that holds the keys and

@@ -322,18 +322,20 @@ impl Attention {
             dropout: self.dropout.probability(),
             ..AttentionOptions::default()
         };
+        let mut skips = false;
         match &self.terms {
             Terms::Plain => {}
             Terms::Disentangled(terms) => terms.add_to(&mut options, &self.projection, &query, key, pass)?,
             Terms::Relative(terms) => query = terms.add_to(&mut options, &query, pass)?,
             Terms::Distances(terms) => terms.add_to(&mut options, &query, key)?,
-            Terms::Dynamic(terms) => terms.add_to(&mut options, query.shape()[1], value, pass)?,
+            Terms::Dynamic(terms) => skips = terms.add_to(&mut options, &query, value, pass)?,
         }
         if let Some(lessons) = &pass.lessons {
             lessons.put([&query, key, value]);
         }
         let mut out = match kept {
             Some(kept) => query.decode(kept, &options)?,
+            None if skips => query.interval_attention(key, value, &options)?,
             None => query.attention(key, value, &options)?,
         };
         if let [_, _, Some(gain)] = &self.gains {

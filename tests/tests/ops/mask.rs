@@ -18,7 +18,7 @@ pub(crate) struct Case {
     value_dim: usize,
     pub terms: Vec<usize>,
     bias: Option<[bool; 3]>,
-    relative: bool,
+    pub relative: bool,
     sinks: bool,
     softcap: bool,
     pub seed: u64,

@@ -14,7 +14,7 @@ use crate::cpu::parallel::{collect, fill_rows};
 use crate::layout::Dims;
 use crate::mask::Pairs;
 use crate::mask::steps::Side;
-use crate::mask::words::Tile;
+use crate::mask::words::{INTERVALS, Tile};
 use crate::ops::attention::{Grads, NOTHING, Operands, Plan, Wants};
 use crate::{Result, Tensor};
 
@@ -32,9 +32,13 @@ pub(super) fn delta<T: Float>(op: &'static str, plan: &Plan, out: &Tensor, d_out
 /// Tasks to have at least, if there are keys enough, so that all cores work.
 const TASKS: usize = 16;
 
-/// What one task computes. `query`: of the queries of all heads of the group; `bias`: of the pairs of these with the task's keys;
+/// Keys of a tile under intervals, which hide tiles in between: fewer keys hide more.
+const FEWER_COLUMNS: usize = 64;
+
+/// What one task computes. `rows`: the queries that see its keys; `query`: of these, of all heads of the group; `bias`: of the pairs of these with the task's keys;
 /// `relative`: of each head; `c2p` and `p2c`: of the queries and of the task's keys, of all heads of the group.
 struct Part<T> {
+    rows: Range<usize>,
     query: Vec<T>,
     key: Vec<T>,
     value: Vec<T>,
@@ -77,12 +81,14 @@ pub(super) fn run<T: Float>(
     let tensor = |values: Vec<T>, shape: &[usize]| Tensor::from_cpu(op, values, Dims::new(op, shape)?, device);
     let mut grads = Grads::default();
     if wants.query {
-        let mut all = Vec::with_capacity(batch * heads * queries * plan.head_dim);
-        for of_head in parts.chunks(chunks) {
-            let start = all.len();
-            all.extend_from_slice(&of_head[0].query);
-            for part in &of_head[1..] {
-                all[start..].iter_mut().zip(&part.query).for_each(|(sum, &x)| *sum += x);
+        let width = plan.head_dim;
+        let mut all = vec![T::zero(); batch * heads * queries * width];
+        for (task, part) in parts.iter().enumerate() {
+            let first = task / chunks * plan.group();
+            let of_head = (part.rows.len() * width).max(1);
+            for (member, of_rows) in part.query.chunks_exact(of_head).enumerate() {
+                let start = ((first + member) * queries + part.rows.start) * width;
+                all[start..].iter_mut().zip(of_rows).for_each(|(sum, &x)| *sum += x);
             }
         }
         grads.query = Some(tensor(all, &[batch, heads, queries, plan.head_dim])?);
@@ -143,8 +149,22 @@ impl<T: Float> Backward<'_, T> {
         let (group, Pairs { queries, keys: all_keys, .. }) = (plan.group(), plan.pairs);
         let zeros = |wanted: bool, n: usize| vec![T::zero(); if wanted { n } else { 0 }];
         let rows_of_bias = self.wants.bias.map_or(0, |one_row| if one_row { group } else { group * queries });
+        let words = self.context.words;
+        let most = if plan.kinds & 1 << INTERVALS != 0 { FEWER_COLUMNS } else { COLUMNS };
+        let mut blocks = Vec::new();
+        for columns in words.tiles(Side::Key, keys.clone(), most) {
+            for member in 0..group {
+                let head = key_head * group + member;
+                for (queries, tile) in words.steps(Side::Key, batch, head, &columns, ROWS) {
+                    blocks.push((member, tile, Block { batch, head, queries, keys: columns.clone() }));
+                }
+            }
+        }
+        let start = blocks.iter().map(|(_, _, block)| block.queries.start).min().unwrap_or_default();
+        let rows = start..blocks.iter().map(|(_, _, block)| block.queries.end).max().unwrap_or_default();
         let mut part = Part {
-            query: zeros(self.wants.query, group * queries * plan.head_dim),
+            query: zeros(self.wants.query, group * rows.len() * plan.head_dim),
+            rows,
             key: zeros(self.wants.key_value, keys.len() * plan.head_dim),
             value: zeros(self.wants.key_value, keys.len() * plan.value_dim),
             bias: zeros(true, rows_of_bias * keys.len()),
@@ -153,15 +173,8 @@ impl<T: Float> Backward<'_, T> {
             p2c: zeros(self.wants.p2c, group * keys.len() * plan.buckets),
         };
         let mut tiles: [Vec<T>; 3] = std::array::from_fn(|_| vec![T::zero(); ROWS * COLUMNS]);
-        let words = self.context.words;
-        for columns in words.tiles(Side::Key, keys.clone(), COLUMNS) {
-            for member in 0..group {
-                let head = key_head * group + member;
-                for (rows, tile) in words.steps(Side::Key, batch, head, &columns, ROWS) {
-                    let block = Block { batch, head, queries: rows, keys: columns.clone() };
-                    self.block(&block, tile, &keys, member, &mut part, &mut tiles);
-                }
-            }
+        for (member, tile, block) in &blocks {
+            self.block(block, *tile, &keys, *member, &mut part, &mut tiles);
         }
         part
     }
@@ -233,7 +246,8 @@ impl<T: Float> Backward<'_, T> {
         }
         if self.wants.query {
             let key = context.key.matrix(block.batch, key_head, block.keys.start);
-            let dq = &mut part.query[(head * plan.pairs.queries + block.queries.start) * plan.head_dim..];
+            let row = head * part.rows.len() + block.queries.start - part.rows.start;
+            let dq = &mut part.query[row * plan.head_dim..];
             product(dq, [rows, plan.head_dim, columns], grads, key, plan.scale, true);
         }
     }

@@ -1,6 +1,8 @@
 //! Scaled dot-product attention, fused: no score is kept. The backward computes them again from what the forward saved, the
 //! logarithm of each row's sum.
 
+mod chosen;
+mod intervals;
 mod options;
 pub mod reference;
 
@@ -17,6 +19,8 @@ use crate::snippet::{ScoreModifier, VisibleCode};
 use crate::sparse::{BlockLayout, SparseIndex};
 use crate::{Result, Tensor};
 
+pub(crate) use chosen::chosen_attention;
+pub(crate) use intervals::interval_attention;
 use options::check;
 pub(crate) use options::checked_scale;
 pub use options::{AttentionOptions, Disentangled, Rotary};
@@ -204,10 +208,7 @@ fn attend(
         score: options.score.clone(),
     };
     let dtype = query.dtype();
-    let (out, log_sums) = match query.device().kind() {
-        Kind::Cpu(_) => cpu::forward(op, &operands.wide()?, &plan)?,
-        Kind::Gpu(_) => kernels::forward(op, &operands, &plan)?,
-    };
+    let (out, log_sums) = forward_of(op, &operands, &plan)?;
     let out = narrowed(&out, dtype)?;
     let (c2p, p2c) = options.disentangled.as_ref().map_or((&None, &None), |terms| (&terms.c2p, &terms.p2c));
     let extras = [&options.bias, &options.relative_bias, &options.sinks, c2p, p2c];
@@ -233,13 +234,7 @@ fn attend(
             c2p: wanted(c2p).is_some(),
             p2c: wanted(p2c).is_some(),
         };
-        let d_out = d_out.detach();
-        let (grads, delta) = match d_out.device().kind() {
-            Kind::Cpu(_) => {
-                cpu::backward(op, &operands.wide()?, &plan, &wide(&saved)?, &log_sums, &wide(&d_out)?, wants)?
-            }
-            Kind::Gpu(_) => kernels::backward(op, &operands, &plan, &saved, &log_sums, &d_out, wants)?,
-        };
+        let (grads, delta) = backward_of(op, &operands, &plan, [&saved, &log_sums, &d_out.detach()], wants)?;
         let mut all = vec![None; needs.len()];
         for (at, grad) in [
             (Some(0), grads.query),
@@ -262,4 +257,26 @@ fn attend(
         }
         Ok(all)
     }))
+}
+
+/// The result [batch, heads, queries, value_dim] and the logarithms of the sums [batch, heads, queries].
+fn forward_of(op: &'static str, operands: &Operands, plan: &Plan) -> Result<(Tensor, Tensor)> {
+    match operands.query.device().kind() {
+        Kind::Cpu(_) => cpu::forward(op, &operands.wide()?, plan),
+        Kind::Gpu(_) => kernels::forward(op, operands, plan),
+    }
+}
+
+/// The gradients, and what each query's weights have in common, [batch, heads, queries].
+fn backward_of(
+    op: &'static str,
+    operands: &Operands,
+    plan: &Plan,
+    [out, log_sums, d_out]: [&Tensor; 3],
+    wants: Wants,
+) -> Result<(Grads, Tensor)> {
+    match d_out.device().kind() {
+        Kind::Cpu(_) => cpu::backward(op, &operands.wide()?, plan, &wide(out)?, log_sums, &wide(d_out)?, wants),
+        Kind::Gpu(_) => kernels::backward(op, operands, plan, out, log_sums, d_out, wants),
+    }
 }
