@@ -10,7 +10,7 @@ use crate::weights::{Form, Linear};
 use crate::{Error, Result};
 
 /// How many times the keys that a query sees all have to be, on the CPU and on GPUs, so that going over the chosen blocks alone is worth putting
-/// queries into their order. Of 8 blocks of 32, and 2 heads of 64, a training step of 4096 took 0.4 of the dense one on the CPU, but 1.5 on llvmpipe,
+/// queries into their order. Of 8 blocks of 32, and 2 heads of 64, a training step of 4096 took 0.4 to 0.5 of the dense one on the CPU, but 1.4 on llvmpipe,
 /// where the one grows with the length and the other with its square.
 const SKIPS: [usize; 2] = [8, 32];
 
