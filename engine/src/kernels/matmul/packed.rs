@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::params::Params;
 use super::table::{MatmulFamily, Plan, choose, forced};
-use super::{Operands, launch, readable, units};
+use super::{Operands, aligned, launch, readable, units};
 use crate::device::gpu::Gpu;
 use crate::kernels::window;
 use crate::layout::Dims;
@@ -32,11 +32,9 @@ pub(crate) fn packed_product(
 ) -> Result<Option<Tensor>> {
     let (m, dtype, device) = (x.shape()[0], x.dtype(), x.device());
     let shape = Dims::new(op, &[m, n])?;
-    let given = [Some(readable(x)?), Some(b.values.clone()), Some(b.meta.clone())];
-    let more = [finish.bias, finish.residual].map(|x| x.map(super::aligned));
-    let mut inputs: Vec<Tensor> = given.into_iter().flatten().collect();
-    for x in more.into_iter().flatten() {
-        inputs.push(x?);
+    let mut inputs = vec![readable(x)?, b.values.clone(), b.meta.clone()];
+    for x in [finish.bias, finish.residual].into_iter().flatten() {
+        inputs.push(aligned(x)?);
     }
     let Some(seen) = window::windows(gpu, &inputs, &[(shape, DType::F32)]) else { return Ok(None) };
     let bias = finish.bias.and(seen.get(3));
