@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use wgrad::nn::{Build, Module};
+use wgrad::nn::{Build, Module, Param};
 use wgrad::{DType, Tensor, no_grad};
 
 use super::model::{Task, TextModel};
@@ -45,7 +45,9 @@ pub fn convert(model: &Model, way: Without) -> Result<Model> {
     }
     let new_config = Config::new(json)?;
     let new = without(config, old.clone(), way)?;
-    let tensors = model.named_tensors().into_iter().map(|(name, x)| (relative(&name, model.prefix()), x)).collect();
+    // Packed ones are expanded.
+    let dense = |(name, param): (String, Param)| (relative(&name, model.prefix()), param.tensor().detach());
+    let tensors = model.named_parameters().into_iter().map(dense).collect();
     let parts = Parts { tensors, cut: old.hidden - new.hidden, text: old };
     let word = parts.get(&format!("{}.weight", parts.text.embeddings.word))?;
     let built = Transformer::new(&new_config, &new, &Build::new(word.device()).with_dtype(word.dtype()))?;
@@ -94,7 +96,7 @@ fn without(config: &Config, mut text: TextConfig, way: Without) -> Result<TextCo
     };
     let embeddings = &text.embeddings;
     let straight = embeddings.norm.is_none() && embeddings.project.is_none() && text.head.transform.is_none();
-    if !straight || !text.stack.blocks.iter().all(fits) || text.task == Task::Encoder {
+    if !straight || text.hidden <= way.cut() || !text.stack.blocks.iter().all(fits) || text.task == Task::Encoder {
         return Err(refuse());
     }
     let norm = NormConfig { kind: NormKind::Plain(way.kind()), eps };
