@@ -20,7 +20,7 @@ fn names_go_both_ways() {
 
 #[test]
 fn every_placement_runs_both_ways_and_is_causal() {
-    let device = Device::cpu();
+    let device = Device::new_cpu();
     let ids = |last: i32| Tensor::from_vec(vec![1, 5, 3, 3, 0, last], &[1, 6], &device).unwrap();
     let labels = Tensor::from_vec(vec![5, 3, 3, 0, 9, 2], &[1, 6], &device).unwrap();
     for placement in Placement::ALL {
@@ -42,7 +42,7 @@ fn every_placement_runs_both_ways_and_is_causal() {
 
 #[test]
 fn an_encoder_sees_both_sides() {
-    let device = Device::cpu();
+    let device = Device::new_cpu();
     let lm = Lm::new(&LmConfig { causal: false, ..SHAPE.decoder(Placement::Pre) }, &device).unwrap();
     let ids = |last: i32| Tensor::from_vec(vec![1, 5, last], &[1, 3], &device).unwrap();
     let logits = |last| lm.logits(&ids(last)).unwrap().to_vec::<f32>().unwrap();
@@ -52,7 +52,7 @@ fn an_encoder_sees_both_sides() {
 /// The largest difference of logits between two models, of which the second takes its parameters from the first: those of the same name, or
 /// what `value` makes of them.
 fn difference(from: &LmConfig, to: &LmConfig, value: impl Fn(&str, Tensor) -> Tensor) -> f64 {
-    let device = Device::cpu();
+    let device = Device::new_cpu();
     device.set_seed(5);
     let (from, to) = (Lm::new(from, &device).unwrap(), Lm::new(to, &device).unwrap());
     let known = from.named_parameters();
@@ -131,13 +131,13 @@ fn a_part_that_adds_all_leaves_nothing_of_the_residual() {
     assert!(difference(&gone, &learned, ones) < 1e-5);
     assert!(difference(&gone, &constant, ones) < 1e-5);
     let wrong = with_places(&base, |_| [Place { add: Factor::Rest, ..Place::NONE }; 2]);
-    let error = Lm::new(&wrong, &Device::cpu()).err().unwrap().to_string();
+    let error = Lm::new(&wrong, &Device::new_cpu()).err().unwrap().to_string();
     assert!(error.contains("Rest"), "{error}");
 }
 
 #[test]
 fn streams_start_as_they_should() {
-    let device = Device::cpu();
+    let device = Device::new_cpu();
     let ids = Tensor::from_vec(vec![1, 5, 3, 3, 0, 9], &[1, 6], &device).unwrap();
     let squares = |placement| {
         device.set_seed(1);
@@ -155,7 +155,7 @@ fn streams_start_as_they_should() {
 
 #[test]
 fn options_that_do_not_fit_are_refused() {
-    let device = Device::cpu();
+    let device = Device::new_cpu();
     let refused = |change: &dyn Fn(&mut BlockConfig), words: &[&str]| {
         let mut config = SHAPE.decoder(Placement::Pre);
         config.blocks.iter_mut().for_each(change);
@@ -178,7 +178,7 @@ fn options_that_do_not_fit_are_refused() {
 /// In f64 the loss changes along a random direction as its gradient says.
 #[test]
 fn gradients_are_those_of_differences() {
-    let device = Device::cpu();
+    let device = Device::new_cpu();
     let ids = Tensor::from_vec(vec![1, 5, 3, 3, 0, 9], &[1, 6], &device).unwrap();
     let labels = Tensor::from_vec(vec![5, 3, 3, 0, 9, 2], &[1, 6], &device).unwrap();
     for placement in Placement::ALL {

@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn lengths_become_one() {
-        let device = Device::cpu();
+        let device = Device::new_cpu();
         let param = || Param::new(&Tensor::from_vec(vec![3.0f32, 0.0, 4.0, 0.0], &[2, 2], &device).unwrap()).unwrap();
         let (rows, columns) = (param(), param());
         let unit = UnitVectors::new(vec![(rows.clone(), 1), (columns.clone(), 0)]);
@@ -135,7 +135,7 @@ mod tests {
     /// Two steps of the paper's algorithm in plain Rust.
     #[test]
     fn adamp_step_by_step() {
-        let device = Device::cpu();
+        let device = Device::new_cpu();
         // The first matrix has gradients at right angles to each row, the second to all of it alone, the third not at all.
         let matrices = [vec![1.0, 2.0, -1.0, 0.5], vec![1.0, 0.0, 0.0, 1.0], vec![1.0, 2.0, 3.0, 4.0]];
         let gradients = [vec![2.0, -1.0, 0.5, 1.0], vec![1.0, 0.3, 0.2, -1.0], vec![0.1, 0.2, -0.3, 0.4]];

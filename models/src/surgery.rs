@@ -161,11 +161,11 @@ mod tests {
     fn other_models_are_refused() {
         let shape = Shape { vocab: 5, hidden: 8, heads: 2, layers: 1, length: 4 };
         for placement in [Placement::Pre, Placement::Post] {
-            let lm = Lm::new(&shape.decoder(placement), &Device::cpu()).unwrap();
+            let lm = Lm::new(&shape.decoder(placement), &Device::new_cpu()).unwrap();
             let error = convert(&lm, Without::Mean).err().unwrap().to_string();
             assert!(error.contains("layer norm"), "{error}");
         }
-        let lm = Lm::new(&shape.decoder_with(Placement::Pre, NormConfig::layer(1e-5)), &Device::cpu()).unwrap();
+        let lm = Lm::new(&shape.decoder_with(Placement::Pre, NormConfig::layer(1e-5)), &Device::new_cpu()).unwrap();
         let error = convert(&lm, Without::Mean).err().unwrap().to_string();
         assert!(error.contains("biases"), "{error}");
     }

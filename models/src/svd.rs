@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     fn check(rows: usize, columns: usize, rank: usize) {
-        let device = Device::cpu();
+        let device = Device::new_cpu();
         device.set_seed(rows as u64 * 31 + columns as u64);
         let normal = |sizes: &[usize]| Tensor::normal(0.0, 1.0, sizes, DType::F64, &device).unwrap();
         let matrix = normal(&[rows, rank]).matmul(&normal(&[rank, columns])).unwrap();
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn truncated_products_are_nearest() {
-        let device = Device::cpu();
+        let device = Device::new_cpu();
         let matrix = Tensor::normal(0.0, 1.0, &[7, 5], DType::F32, &device).unwrap();
         let svd = Svd::of(&matrix).unwrap();
         for rank in 0..=5 {
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn other_shapes_and_infinities_are_refused() {
-        let device = Device::cpu();
+        let device = Device::new_cpu();
         let cube = Tensor::zeros(&[2, 2, 2], DType::F32, &device).unwrap();
         assert!(Svd::of(&cube).unwrap_err().to_string().contains("[2, 2, 2]"));
         let infinite = Tensor::full(f64::INFINITY, &[2, 2], DType::F32, &device).unwrap();

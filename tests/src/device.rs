@@ -26,17 +26,30 @@ pub fn each_device(test: impl Fn(&Device)) {
     }
 }
 
-/// The GPU under test, opened once a process with guards; None if `WGRAD_SKIP_GPU=1`. Shaders are those that users run, without the driver's
+/// The GPU under test, opened once a process with guards, with random numbers of the calling test's own; None if `WGRAD_SKIP_GPU=1`. Shaders are those that users run, without the driver's
 /// checks of indices, which would only hide what the guards find, and triple the time of compiling, unless `WGRAD_TEST_CHECKED=1`.
 pub fn gpu() -> Option<&'static Device> {
     static GPU: OnceLock<Option<Device>> = OnceLock::new();
-    GPU.get_or_init(|| open(false)).as_ref()
+    thread_local! {
+        static HERE: Option<&'static Device> = own(&GPU, || open(false));
+    }
+    HERE.with(|gpu| *gpu)
 }
 
 /// The same GPU with no more than what every browser has: default limits, parameters through the uniform ring.
 pub fn portable_gpu() -> Option<&'static Device> {
     static GPU: OnceLock<Option<Device>> = OnceLock::new();
-    GPU.get_or_init(|| open(true)).as_ref()
+    thread_local! {
+        static HERE: Option<&'static Device> = own(&GPU, || open(true));
+    }
+    HERE.with(|gpu| *gpu)
+}
+
+/// A handle on a shared device that draws random numbers of its own, opening the device first. Each test runs on a thread of its own, and keeps
+/// one such handle until the end of the process.
+pub fn own(shared: &OnceLock<Option<Device>>, open: impl FnOnce() -> Option<Device>) -> Option<&'static Device> {
+    let device = shared.get_or_init(open).as_ref()?;
+    Some(Box::leak(Box::new(device.with_seed(0))))
 }
 
 /// As [`gpu`], a device that no other test waits on; None if `WGRAD_SKIP_GPU=1`.

@@ -22,9 +22,10 @@ struct Inner {
     kind: Kind,
     rng: Mutex<RngState>,
     /// Measured on request.
-    rates: Mutex<Option<Rates>>,
+    rates: Arc<Mutex<Option<Rates>>>,
 }
 
+#[derive(Clone)]
 pub(crate) enum Kind {
     Cpu(Arc<CpuMemory>),
     Gpu(Arc<Gpu>),
@@ -43,7 +44,7 @@ static CPU: OnceLock<Device> = OnceLock::new();
 
 impl Device {
     pub(crate) fn new(kind: Kind) -> Self {
-        Device(Arc::new(Inner { kind, rng: Mutex::new(RngState { seed: 0, draws: 0 }), rates: Mutex::default() }))
+        Device(Arc::new(Inner { kind, rng: Mutex::new(RngState { seed: 0, draws: 0 }), rates: Arc::default() }))
     }
 
     /// The CPU device. Every call returns the same one.
@@ -54,6 +55,28 @@ impl Device {
     /// A CPU device apart from all others, with random numbers of its own: what runs beside it on [`Device::cpu`] does not draw from them.
     pub fn new_cpu() -> Self {
         Device::new(Kind::Cpu(Arc::default()))
+    }
+
+    /// The same device with a random number generator of its own, which starts at `seed`: threads that share a device draw from it without
+    /// moving each other's numbers. A tensor draws (dropout, say) from the generator of the handle that it was made with.
+    ///
+    /// ```
+    /// use wgrad::{DType, Device, Tensor};
+    /// let device = Device::cpu();
+    /// let (a, b) = (device.with_seed(7), device.with_seed(7));
+    /// let draw = |device: &Device| Tensor::normal(0.0, 1.0, &[3], DType::F32, device);
+    /// let (x, y) = (draw(&a)?, draw(&b)?);
+    /// assert_eq!(x.to_vec::<f32>()?, y.to_vec::<f32>()?);
+    /// assert_eq!(x.add(&y)?.shape(), [3]);
+    /// # Ok::<(), wgrad::Error>(())
+    /// ```
+    pub fn with_seed(&self, seed: u64) -> Self {
+        let Inner { kind, rates, .. } = &*self.0;
+        Device(Arc::new(Inner {
+            kind: kind.clone(),
+            rng: Mutex::new(RngState { seed, draws: 0 }),
+            rates: rates.clone(),
+        }))
     }
 
     pub(crate) fn kind(&self) -> &Kind {
@@ -75,7 +98,11 @@ impl Device {
 
     /// Whether both are the same device, so that their tensors can be used together.
     pub fn same(&self, other: &Device) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        match (self.kind(), other.kind()) {
+            (Kind::Cpu(a), Kind::Cpu(b)) => Arc::ptr_eq(a, b),
+            (Kind::Gpu(a), Kind::Gpu(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
     }
 
     /// Memory in use, its high-water mark, and what was allocated and dispatched so far.

@@ -79,7 +79,7 @@ fn norms_over_the_batch_leave_out_padding() {
 /// Where nothing is padding, being told so changes nothing but rounding.
 #[test]
 fn batch_norm_of_real_rows_is_that_of_all() {
-    let device = Device::cpu();
+    let device = Device::new_cpu();
     let build = Build::new(&device).with_dtype(DType::F64);
     let values: Vec<f64> = (0..24).map(|n| f64::from(n * n % 17) - 5.0).collect();
     let x = Tensor::from_slice(&values, &[2, 3, 4], &device).unwrap();

@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn kinds_without_parameters() {
-        let device = Device::cpu();
+        let device = Device::new_cpu();
         let build = Build::new(&device).with_dtype(wgrad::DType::F64);
         let run = |kind, values: &[f64]| {
             let norm = Norm::new(NormConfig { kind, eps: 1e-12 }, values.len(), &build).unwrap();
@@ -240,7 +240,7 @@ mod tests {
     /// Norms over the batch: of any leading dimensions, the same of a sum, by the state in evaluation.
     #[test]
     fn kinds_over_the_batch() {
-        let device = Device::cpu();
+        let device = Device::new_cpu();
         let build = Build::new(&device).with_dtype(wgrad::DType::F64);
         let values: Vec<f64> = (0..24).map(|n| f64::from(n * n % 17) - 5.0).collect();
         let x = Tensor::from_slice(&values, &[2, 3, 4], &device).unwrap();

@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn means_over_all_tokens_of_all_runs() {
-        let device = Device::cpu();
+        let device = Device::new_cpu();
         let build = Build::new(&device);
         let linear = || Linear::new(2, 2, false, Form::Columns, &build).unwrap();
         let pair = Pair(linear(), linear());

@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn shares_are_exact_by_matrix_and_by_model() {
-        let device = Device::cpu();
+        let device = Device::new_cpu();
         let small = Tensor::from_slice(&[0.1f32, 0.2, 0.3, 0.4], &[2, 2], &device).unwrap();
         let large = Tensor::from_slice(&[1.0f32, 1.0, 1.0, 2.0, 3.0, 4.0], &[2, 3], &device).unwrap();
         let masks = |share, scope| -> Vec<Vec<f32>> {

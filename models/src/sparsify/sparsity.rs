@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn shares_of_matrices_and_of_rows() {
         let scores = [1.0f32, 2.0, 3.0, 4.0, 50.0, 60.0, 70.0, 80.0];
-        let scores = Tensor::from_slice(&scores, &[2, 4], &Device::cpu()).unwrap();
+        let scores = Tensor::from_slice(&scores, &[2, 4], &Device::new_cpu()).unwrap();
         let half = Sparsity::share(0.5).unwrap();
         assert_eq!(half.mask(&scores).unwrap().to_vec::<f32>().unwrap(), [0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0]);
         let by_rows = half.mask_by_rows(&scores).unwrap();

@@ -201,7 +201,7 @@ mod tests {
     /// A change of one matrix alone contributes there, and nothing elsewhere.
     #[test]
     fn what_did_not_change_contributes_nothing() {
-        let device = Device::cpu();
+        let device = Device::new_cpu();
         let lm =
             Lm::new(&Shape { vocab: 5, hidden: 8, heads: 2, layers: 2, length: 6 }.decoder(Placement::Pre), &device);
         let lm = lm.unwrap();

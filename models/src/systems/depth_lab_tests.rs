@@ -10,7 +10,7 @@ use crate::lm::{Lm, LmConfig};
 use crate::placement::Placement;
 
 const DEPTHS: [usize; 3] = [4, 16, 64];
-const SEEDS: u64 = 2;
+const SEEDS: u64 = 4;
 
 /// What a new decoder with Xavier's values shows, mean of some seeds.
 struct Law {
@@ -21,7 +21,7 @@ struct Law {
 }
 
 fn laws(placement: Placement) -> Vec<Law> {
-    let device = Device::cpu();
+    let device = Device::new_cpu();
     let one = |layers: usize, seed: u64| {
         device.set_seed(seed);
         let config = shape(layers, 32).decoder(placement);

@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn lengths_and_angles_are_kept_on_average() {
-        let device = Device::cpu();
+        let device = Device::new_cpu();
         device.set_seed(1);
         let map = Fastfood::new(3000, 5, &device).unwrap();
         let z = Tensor::normal(0.0, 1.0, &[40], DType::F32, &device).unwrap();

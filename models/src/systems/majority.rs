@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn rows_have_one_winner_and_norms_their_lengths() {
-        let device = Device::cpu();
+        let device = Device::new_cpu();
         let (ids, labels) = rows(&device, 1, [1, 5]).unwrap();
         let length = ids.size(1).unwrap();
         assert!((LENGTHS[0]..=LENGTHS[1]).contains(&length));

@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn values_stand_at_their_places_and_get_gradients() {
-        let build = Build::new(&Device::cpu());
+        let build = Build::new(&Device::new_cpu());
         let scores = Tensor::from_slice(&[3.0f32, -1.0, 7.0, 5.0, 0.0, 6.0], &[2, 3], &build.device).unwrap();
         let view = SparseDifference::at_largest(&scores, 2, &build).unwrap();
         view.values.set(&Tensor::from_slice(&[10.0f32, 20.0], &[2], &build.device).unwrap()).unwrap();

@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn starts_at_the_matrix_and_scales_its_own_directions() {
-        let device = Device::cpu();
+        let device = Device::new_cpu();
         device.set_seed(4);
         for (outputs, inputs, rank) in [(5, 3, 2), (3, 5, 3), (1, 4, 1), (4, 4, 4)] {
             let weight = Tensor::normal(0.0, 1.0, &[outputs, inputs], DType::F32, &device).unwrap();
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn ranks_outside_the_matrix_are_refused() {
-        let weight = Tensor::ones(&[2, 3], DType::F32, &Device::cpu()).unwrap();
+        let weight = Tensor::ones(&[2, 3], DType::F32, &Device::new_cpu()).unwrap();
         for rank in [0, 3] {
             let error = SingularValues::new(&weight, rank).err().unwrap().to_string();
             assert!(error.contains("1 to 2") && error.contains("[2, 3]"), "{error}");

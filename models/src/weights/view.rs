@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn every_form_is_seen_scaled_and_merged() {
-        let device = Device::cpu();
+        let device = Device::new_cpu();
         let build = Build::new(&device);
         let forms = [Form::Rows, Form::Columns, Form::ColumnsByHead(2), Form::RowsByHead(3), Form::LowRank(2)];
         let layers = forms.map(|form| Linear::new(6, 4, true, form, &build).unwrap());
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn dropped_views_show_nothing_and_two_over_one_are_refused() {
-        let build = Build::new(&Device::cpu());
+        let build = Build::new(&Device::new_cpu());
         let layer = Linear::new(2, 2, false, Form::Rows, &build).unwrap();
         let model = Blocks(vec![], layer);
         let all = Matrix::all(&model);

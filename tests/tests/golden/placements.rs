@@ -10,7 +10,7 @@ const SHAPE: Shape = Shape { vocab: 13, hidden: 24, heads: 2, layers: 3, length:
 
 /// The loss, and each parameter's name and gradient.
 fn run(placement: Placement, device: &Device) -> (f64, Vec<(String, Vec<f32>)>) {
-    device.set_seed(4);
+    let device = &device.with_seed(4);
     let lm = Lm::new(&SHAPE.decoder(placement), device).unwrap();
     let tokens = |shift: i32| {
         let ids = (0..2 * SHAPE.length as i32).map(|n| (n * n + 3 * n + shift) % SHAPE.vocab as i32).collect();

@@ -25,8 +25,7 @@ fn converted_folders_are_the_same_function() {
         for way in [Without::Mean, Without::LastElement] {
             let old = load(name);
             // As if trained: gains of one and biases of zero would hide where they go.
-            let drawing = Device::new_cpu();
-            drawing.set_seed(4);
+            let drawing = Device::cpu().with_seed(4);
             for (of, param) in old.module().named_parameters() {
                 if let [width] = *param.shape() {
                     let mean = if of.contains("norm.weight") || of.contains("ln_") && of.ends_with("weight") {

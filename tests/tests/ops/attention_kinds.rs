@@ -4,7 +4,7 @@ use wgrad::{
     AttentionOptions, BlockIndex, BlockLayout, Buckets, DType, Device, Disentangled, KeyIndex, Mask, Result, Rope,
     Rotary, ScoreModifier, SparseIndex, Tensor, reference,
 };
-use wgrad_tests::{Input, assert_close, fresh_gpu, gpu};
+use wgrad_tests::{Input, assert_close, gpu};
 
 /// The result and the gradients of all that is differentiable, of a loss of it.
 pub(crate) fn all_of(
@@ -268,9 +268,9 @@ fn every_term_under_dropout() {
             assert_all(&format!("{which:?}, {kind}"), &run(false), &run(true), 1e-10);
         }
     }
-    let Some(gpu) = fresh_gpu() else { return };
+    let Some(gpu) = gpu() else { return };
     let terms = Terms::new(&["row"], 0.3);
-    let [got, want] = [(&gpu, DType::F32), (&cpu, DType::F64)].map(|(device, dtype)| {
+    let [got, want] = [(gpu, DType::F32), (&cpu, DType::F64)].map(|(device, dtype)| {
         device.set_seed(5);
         all_of(&terms.inputs(), device, dtype, &|x| attend(x, "keys", &terms.options(x)?, false))
     });

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use wgrad::autograd::{Function, Saved, apply, backward};
 use wgrad::{DType, Device, Kernel, Result, Tensor, checkpoint, no_grad};
-use wgrad_tests::{assert_close, each_device, expect_error, fresh_gpu, gpu};
+use wgrad_tests::{assert_close, each_device, expect_error, gpu};
 
 fn leaf(values: &[f32], device: &Device) -> Tensor {
     Tensor::from_slice(values, &[values.len()], device).unwrap().requires_grad()
@@ -189,8 +189,7 @@ fn a_reference_that_captures_a_tracked_tensor_is_refused() {
 
 #[test]
 fn checkpoints_compute_again_and_give_the_same_gradients() {
-    // Devices on which no other test draws.
-    for device in [Some(Device::new_cpu()), fresh_gpu()].iter().flatten() {
+    each_device(|device| {
         let (x, w) = (leaf(&[0.5, -1.0, 2.0], device), leaf(&[1.5, 0.25, -0.75], device));
         let runs = Arc::new(AtomicUsize::new(0));
         let (weight, count) = (w.clone(), runs.clone());
@@ -214,7 +213,7 @@ fn checkpoints_compute_again_and_give_the_same_gradients() {
             let (got, want) = (got.get(t).unwrap().to_f64_vec().unwrap(), want.get(t).unwrap().to_f64_vec().unwrap());
             assert_eq!(got, want);
         }
-    }
+    });
 }
 
 #[test]

@@ -267,21 +267,18 @@ fn a_resumed_run_goes_on_bit_for_bit() {
 
 #[test]
 fn random_numbers_resume_too() {
-    if wgrad_tests::gpu().is_none() {
-        return;
-    }
-    // A device of its own: other tests draw from the shared ones at the same time.
-    let device = Device::software().unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let model = toy(1, DType::F32, &device);
-    let mut optimizer = optimizer(&model, Rule::AdamW(Adam::default()));
-    let state = wgrad::RngState { seed: u64::MAX - 1, draws: 12 };
-    device.set_rng_state(state);
-    let snapshot = Snapshot { step: 0, module: &model, optimizer: &optimizer, extra: json!(null), files: &[] };
-    snapshot.save(folder.path(), 1).unwrap();
-    device.set_seed(1);
-    Checkpoint::latest(folder.path()).unwrap().unwrap().restore(&model, &mut optimizer).unwrap();
-    assert_eq!(device.rng_state(), state);
+    each_device(|device| {
+        let folder = tempfile::tempdir().unwrap();
+        let model = toy(1, DType::F32, device);
+        let mut optimizer = optimizer(&model, Rule::AdamW(Adam::default()));
+        let state = wgrad::RngState { seed: u64::MAX - 1, draws: 12 };
+        device.set_rng_state(state);
+        let snapshot = Snapshot { step: 0, module: &model, optimizer: &optimizer, extra: json!(null), files: &[] };
+        snapshot.save(folder.path(), 1).unwrap();
+        device.set_seed(1);
+        Checkpoint::latest(folder.path()).unwrap().unwrap().restore(&model, &mut optimizer).unwrap();
+        assert_eq!(device.rng_state(), state);
+    });
 }
 
 fn entries(folder: &Path) -> Vec<String> {

@@ -228,9 +228,9 @@ fn unions_of_lists() {
         x[0].sparse_attention(&x[1], &x[2], &shared(x[0].device()), &options)
     });
     // Dropout takes the weights that dense attention takes.
-    let Some(gpu) = fresh_gpu() else { return };
-    let x: Vec<Tensor> = all[..3].iter().map(|x| x.stored(&gpu, DType::F32).unwrap()).collect();
-    let index = shared(&gpu);
+    let Some(gpu) = gpu() else { return };
+    let x: Vec<Tensor> = all[..3].iter().map(|x| x.stored(gpu, DType::F32).unwrap()).collect();
+    let index = shared(gpu);
     let options = AttentionOptions { dropout: 0.4, ..Default::default() };
     gpu.set_seed(5);
     let by_lists = x[0].sparse_attention(&x[1], &x[2], &index, &options).unwrap();

@@ -238,8 +238,7 @@ fn padding_leaves_no_trace() {
 
 #[test]
 fn random_features_estimate_softmax_attention() {
-    let device = Device::cpu();
-    device.set_seed(3);
+    let device = Device::cpu().with_seed(3);
     let build = nn::Build::new(&device).with_dtype(DType::F64);
     let x = |seed| Input::uniform(-1.0, 1.0, &[1, 1, 6, 4], seed).constant().stored(&device, DType::F64).unwrap();
     let (q, k, v) = (x(1), x(2), x(3));

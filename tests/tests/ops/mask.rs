@@ -238,11 +238,10 @@ fn segments_of_any_order() {
 
 #[test]
 fn dropout_takes_the_weights_that_the_composition_takes() {
-    // A device of its own: other tests draw from the common ones.
-    let Some(device) = fresh_gpu() else { return };
+    let Some(device) = gpu() else { return };
     // Rows of weights begin at any of the four words of a block of random numbers, or always at the first.
     for keys in [40, 41, 42, 43] {
-        let leaf = |length, seed| Input::normal(&[2, 2, length, 8], seed).stored(&device, DType::F32).unwrap();
+        let leaf = |length, seed| Input::normal(&[2, 2, length, 8], seed).stored(device, DType::F32).unwrap();
         let x = [leaf(40, 1), leaf(keys, 2), leaf(keys, 3)];
         let options = AttentionOptions { dropout: 0.4, mask: Mask::causal(3), ..Default::default() };
         let run = |attention: Way| {

@@ -2,13 +2,10 @@
 
 use wgrad::rng::{philox4x32_10, unit_f32};
 use wgrad::{DType, Device, Tensor};
-use wgrad_tests::{assert_close, assert_equal, each_device, expect_error, fresh_gpu, gpu};
+use wgrad_tests::{assert_close, assert_equal, each_device, expect_error, gpu};
 
-/// Tests share the GPU and its generator, so each draw states where it starts.
+/// What is drawn from a seed on.
 pub(crate) fn at<T>(device: &Device, seed: u64, draw: impl FnOnce() -> T) -> T {
-    use std::sync::{Mutex, PoisonError};
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     device.set_seed(seed);
     draw()
 }
@@ -39,17 +36,16 @@ fn uniform_is_philox() {
 
 #[test]
 fn a_restored_state_draws_the_same_again() {
-    // Devices of its own: other tests draw from the common ones.
-    for device in [Some(Device::new_cpu()), fresh_gpu()].into_iter().flatten() {
-        Tensor::normal(0.0, 1.0, &[5], DType::F32, &device).unwrap();
+    each_device(|device| {
+        Tensor::normal(0.0, 1.0, &[5], DType::F32, device).unwrap();
         let state = device.rng_state();
-        let draw = || Tensor::normal(0.0, 1.0, &[7], DType::F32, &device).unwrap().to_vec::<f32>().unwrap();
+        let draw = || Tensor::normal(0.0, 1.0, &[7], DType::F32, device).unwrap().to_vec::<f32>().unwrap();
         let (first, second) = (draw(), draw());
         device.set_rng_state(state);
         assert_equal("replay", &draw(), &first);
         assert_equal("replay", &draw(), &second);
         assert_ne!(first, second);
-    }
+    });
 }
 
 #[test]
@@ -189,13 +185,29 @@ fn dropout_and_its_gradient() {
         let grads = wgrad::autograd::backward(&[(&gone, x.ones_like().unwrap())], &[], false).unwrap();
         assert_equal("p = 1", &grads.get(&x).unwrap().to_vec::<f32>().unwrap(), &[0.; 4]);
     });
-    let Some(gpu) = fresh_gpu() else { return };
+    let Some(gpu) = gpu() else { return };
     let read = |device: &Device| {
         at(device, 10, || {
             Tensor::ones(&[999], DType::F32, device).unwrap().dropout(0.5).unwrap().to_vec::<f32>().unwrap()
         })
     };
-    assert_equal("both devices", &read(&gpu), &read(&Device::new_cpu()));
+    assert_equal("both devices", &read(gpu), &read(&Device::new_cpu()));
+}
+
+/// What one handle draws, dropout of its tensors too, does not move what another one draws, and both tensors go together.
+#[test]
+fn handles_on_one_device_draw_apart() {
+    each_device(|device| {
+        let (a, b) = (device.with_seed(3), device.with_seed(3));
+        let draw =
+            |device: &Device| Tensor::uniform(0.0, 1.0, &[257], DType::F32, device).unwrap().dropout(0.5).unwrap();
+        let (first, second) = (draw(&a), draw(&a));
+        draw(device);
+        assert_equal("first", &draw(&b).to_f64_vec().unwrap(), &first.to_f64_vec().unwrap());
+        let apart = draw(&b).sub(&second).unwrap().abs().unwrap().sum_all().unwrap();
+        assert_eq!(apart.item().unwrap(), 0.0);
+        assert!(a.same(&b) && a.same(device) && !a.same(&Device::new_cpu()));
+    });
 }
 
 #[test]

@@ -9,8 +9,8 @@ use wgrad::{
     matmul_families,
 };
 use wgrad_tests::{
-    Input, Random, assert_close, assert_equal, each_device, expect_error, fresh_gpu, gpu, gradcheck,
-    same_on_devices_in, same_on_devices_within, strategy,
+    Input, Random, assert_close, assert_equal, each_device, expect_error, gpu, gradcheck, same_on_devices_in,
+    same_on_devices_within, strategy,
 };
 
 const FORMS: [Sparse24Form; 3] = [Sparse24Form::Packed, Sparse24Form::Tiled, Sparse24Form::Expanded];
@@ -294,9 +294,8 @@ fn gradients_by_the_transpose() {
 /// The weight as a leaf of its own trains at the kept positions alone.
 #[test]
 fn values_train() {
-    // Devices of its own: other tests say where their draws on the common ones start.
-    for device in [Some(Device::new_cpu()), fresh_gpu()].into_iter().flatten() {
-        let normal = |shape: &[usize]| Tensor::normal(0.0, 1.0, shape, DType::F32, &device).unwrap();
+    each_device(|device| {
+        let normal = |shape: &[usize]| Tensor::normal(0.0, 1.0, shape, DType::F32, device).unwrap();
         let target = Sparse24::magnitude(&normal(&[8, 16])).unwrap();
         let mut packed = target.with_values(&normal(&[8, 16])).unwrap();
         let mut losses = Vec::new();
@@ -312,7 +311,7 @@ fn values_train() {
             losses.push(loss.item().unwrap());
         }
         assert!(losses[59] < 1e-3 * losses[0], "{losses:?}");
-    }
+    });
 }
 
 #[test]

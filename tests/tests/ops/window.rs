@@ -7,7 +7,7 @@ use wgrad::optim::{Adam, Group, Optimizer, Rule};
 use wgrad::{
     Activation, CrossEntropy, DType, Device, Epilogue, Error, NormKind, NormOptions, PadMode, Reduction, Result, Tensor,
 };
-use wgrad_tests::{Random, gpu_with_bindings_of};
+use wgrad_tests::{Random, gpu_with_bindings_of, own};
 
 /// Bytes of a binding; the tensors below take several of it.
 const BINDING: u64 = 1 << 16;
@@ -30,7 +30,10 @@ fn vector(device: &Device, dtype: DType, n: usize, seed: u64) -> Result<Tensor> 
 /// A GPU that all tests here share, so that kernels are compiled once.
 fn small_bindings() -> Option<&'static Device> {
     static GPU: OnceLock<Option<Device>> = OnceLock::new();
-    GPU.get_or_init(|| gpu_with_bindings_of(BINDING)).as_ref()
+    thread_local! {
+        static HERE: Option<&'static Device> = own(&GPU, || gpu_with_bindings_of(BINDING));
+    }
+    HERE.with(|gpu| *gpu)
 }
 
 /// What `f` gives on the device whose bindings are small is what it gives on the CPU, with and without gradients.
