@@ -40,6 +40,14 @@ done
 say "Suite"
 within 240 "$bin/wgrad-bench" suite --device gpu --out "$out/suite.json" check="${CHECK:-0}"
 
+say "Attention of halves without matrix units"
+for width in 64 128; do
+    for workload in attention attention_bwd; do
+        WGRAD_MATRIX_UNITS=0 within 30 "$bin/wgrad-bench" run "$workload" b=4 h=8 l=4096 "dh=$width" dtype=f16 device=gpu \
+            check=0 limits=0 batch=2 iters=5 | tee -a "$out/without-units.jsonl"
+    done
+done
+
 if python3 -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
     say "PyTorch"
     grep -Ev 'topk|varlen|lm_|linear_attention|form=packed|view=|wait=0' bench/lists/gpu.txt | sed 's/form=dense//' >"$out/torch.txt"

@@ -37,6 +37,8 @@ pub use dtype::DType;
 pub use error::{Error, Result};
 pub use kernel::Kernel;
 #[doc(hidden)]
+pub use kernels::attention::force_attention_units;
+#[doc(hidden)]
 pub use kernels::matmul::{MatmulFamily, force_matmul, matmul_families};
 pub use layout::{Dims, MAX_RANK};
 pub use mask::Mask;

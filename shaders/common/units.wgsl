@@ -21,9 +21,10 @@ const SLAB = LINES * NARROW;
 // Invocations, which bring four fours of each slab.
 const INVOCATIONS = 2u * LINES;
 
-// [LINES][NARROW] where k is fast, [32][WIDE] where it is slow.
-var<workgroup> slab_a: array<vec4<f16>, SLAB>;
-var<workgroup> slab_b: array<vec4<f16>, SLAB>;
+// The slab of a, and from SLAB on that of b: [LINES][NARROW] where k is fast, [32][WIDE] where it is slow.
+var<workgroup> halves: array<vec4<f16>, 2u * SLAB>;
+// One fragment of each subgroup.
+var<workgroup> floats: array<vec4<f32>, 4u * LINES>;
 
 fn four_of_b(i: u32) -> vec4<f16> {
     if (B_PACKED == 1u) {
@@ -116,12 +117,40 @@ fn slot(cell: u32, along_k: u32) -> u32 {
 }
 
 fn put_slabs(of_a: Fours, of_b: Fours, local: u32) {
-    slab_a[slot(local, A_ALONG_K)] = of_a.x;
-    slab_a[slot(local + INVOCATIONS, A_ALONG_K)] = of_a.y;
-    slab_a[slot(local + 2u * INVOCATIONS, A_ALONG_K)] = of_a.z;
-    slab_a[slot(local + 3u * INVOCATIONS, A_ALONG_K)] = of_a.w;
-    slab_b[slot(local, B_ALONG_K)] = of_b.x;
-    slab_b[slot(local + INVOCATIONS, B_ALONG_K)] = of_b.y;
-    slab_b[slot(local + 2u * INVOCATIONS, B_ALONG_K)] = of_b.z;
-    slab_b[slot(local + 3u * INVOCATIONS, B_ALONG_K)] = of_b.w;
+    halves[slot(local, A_ALONG_K)] = of_a.x;
+    halves[slot(local + INVOCATIONS, A_ALONG_K)] = of_a.y;
+    halves[slot(local + 2u * INVOCATIONS, A_ALONG_K)] = of_a.z;
+    halves[slot(local + 3u * INVOCATIONS, A_ALONG_K)] = of_a.w;
+    halves[SLAB + slot(local, B_ALONG_K)] = of_b.x;
+    halves[SLAB + slot(local + INVOCATIONS, B_ALONG_K)] = of_b.y;
+    halves[SLAB + slot(local + 2u * INVOCATIONS, B_ALONG_K)] = of_b.z;
+    halves[SLAB + slot(local + 3u * INVOCATIONS, B_ALONG_K)] = of_b.w;
+}
+
+// The fragment of sixteen rows of a, or columns of b, from `line` on and as much of k from `d` on.
+fn left(line: u32, d: u32) -> Left {
+    if (A_ALONG_K == 1u) {
+        return left_of_rows(line * NARROW + d / 4u, NARROW);
+    }
+    return left_of_columns(d * WIDE + line / 4u, WIDE);
+}
+
+fn right(line: u32, d: u32) -> Right {
+    if (B_ALONG_K == 1u) {
+        return right_of_columns(SLAB + line * NARROW + d / 4u, NARROW);
+    }
+    return right_of_rows(SLAB + d * WIDE + line / 4u, WIDE);
+}
+
+// Finishes a fragment of each subgroup, which lies at (down, aside) in its part of the tile, and whose results go from `own` on.
+fn finish(sums: Sums, at: Place, local: u32, own: u32, down: u32, aside: u32) {
+    put(sums, own, 4u);
+    workgroupBarrier();
+    for (var four = local; four < 4u * LINES; four += INVOCATIONS) {
+        let part = four / 64u;
+        let row = at.row + (part >> 1u) * 32u + down + four % 64u / 4u;
+        let column = at.column + (part & 1u) * (LINES / 2u) + aside + 4u * (four % 4u);
+        store4(at, row, column, floats[four]);
+    }
+    workgroupBarrier();
 }

@@ -59,19 +59,36 @@ pub fn fresh_gpu() -> Option<Device> {
 
 /// As [`fresh_gpu`], with kernels that may see no more than `bytes` of a tensor.
 pub fn gpu_with_bindings_of(bytes: u64) -> Option<Device> {
-    open_with(false, Some(bytes), None)
+    open_with(false, |options| options.binding_limit = Some(bytes))
 }
 
 /// As [`fresh_gpu`], or with no more than what every browser has, with kernels whose loops may take no more than so many turns.
 pub fn gpu_with_turns_of(turns: u64, portable: bool) -> Option<Device> {
-    open_with(portable, None, Some(turns))
+    open_with(portable, |options| options.loop_limit = Some(turns))
+}
+
+/// A GPU that computes without matrix units what kernels on them compute, shared like [`gpu`]; None where it has no f16 or no subgroups.
+pub fn gpu_with_emulated_units() -> Option<&'static Device> {
+    static GPU: OnceLock<Option<Device>> = OnceLock::new();
+    thread_local! {
+        static HERE: Option<&'static Device> = own(&GPU, || {
+            let name = gpu()?.to_string();
+            let tiers = adapters().into_iter().find(|a| a.name == name)?.features;
+            let able = ["f16", "subgroups"].iter().all(|tier| tiers.iter().any(|has| has == tier));
+            if !able {
+                say(&format!("{name} has no f16 or no subgroups: kernels for matrix units are not tested"));
+            }
+            open_with(false, |options| options.emulated_units = true).filter(|_| able)
+        });
+    }
+    HERE.with(|gpu| *gpu)
 }
 
 fn open(portable: bool) -> Option<Device> {
-    open_with(portable, None, None)
+    open_with(portable, |_| ())
 }
 
-fn open_with(portable: bool, binding_limit: Option<u64>, loop_limit: Option<u64>) -> Option<Device> {
+fn open_with(portable: bool, set: impl FnOnce(&mut GpuOptions)) -> Option<Device> {
     if env::var("WGRAD_SKIP_GPU").is_ok_and(|v| v == "1") {
         say("WGRAD_SKIP_GPU=1: the GPU kernels are not tested");
         return None;
@@ -90,13 +107,14 @@ fn open_with(portable: bool, binding_limit: Option<u64>, loop_limit: Option<u64>
     let mut options = GpuOptions::default();
     (options.checked, options.guards) = (env::var("WGRAD_TEST_CHECKED").is_ok_and(|v| v == "1"), true);
     options.portable = portable;
-    options.binding_limit = binding_limit;
-    options.loop_limit = loop_limit.or(options.loop_limit);
+    let plain = options;
+    set(&mut options);
+    let is_plain = options == plain;
     if portable {
         options.immediates = false;
     }
     let device = Device::open(select, options).unwrap_or_else(|why| panic!("{why}\n{INSTALL}"));
-    if !portable && binding_limit.is_none() && loop_limit.is_none() {
+    if !portable && is_plain {
         let name = device.to_string();
         let driver = adapters().into_iter().find(|a| a.name == name).map(|a| a.driver).unwrap_or_default();
         say(&format!("GPU under test: {name}, {driver}"));

@@ -21,7 +21,10 @@ pub mod strategy;
 
 pub use agree::{same_on_devices, same_on_devices_in, same_on_devices_of_terms, same_on_devices_within};
 pub use close::{Tolerance, assert_close, assert_equal, compare, expect_error};
-pub use device::{devices, each_device, fresh_gpu, gpu, gpu_with_bindings_of, gpu_with_turns_of, own, portable_gpu};
+pub use device::{
+    devices, each_device, fresh_gpu, gpu, gpu_with_bindings_of, gpu_with_emulated_units, gpu_with_turns_of, own,
+    portable_gpu,
+};
 pub use gradcheck::{gradcheck, gradcheck_within};
 pub use input::{Input, View};
 pub use random::Random;

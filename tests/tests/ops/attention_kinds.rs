@@ -81,11 +81,11 @@ fn wide_heads() {
     }
 }
 
-const QUERIES: usize = 70;
-const KEYS: usize = 75;
+pub(crate) const QUERIES: usize = 70;
+pub(crate) const KEYS: usize = 75;
 
 /// Masks of two batch elements and two heads.
-fn masks() -> Vec<(&'static str, Mask)> {
+pub(crate) fn masks() -> Vec<(&'static str, Mask)> {
     let cpu = Device::cpu();
     let segments = |length: usize, each: usize| {
         let ids = (0..2 * length).map(|n| if n % length > length - 4 { u32::MAX } else { (n % length / each) as u32 });
@@ -121,7 +121,7 @@ fn masks() -> Vec<(&'static str, Mask)> {
 }
 
 /// A mask that hides nothing, of terms of all kinds: with it, all masks run the same compiled kernels.
-fn every_kind() -> Mask {
+pub(crate) fn every_kind() -> Mask {
     let cpu = Device::cpu();
     let zeros = |shape: &[usize], dtype| Tensor::zeros(shape, dtype, &cpu).unwrap();
     let always = Tensor::full(1e6, &[1, 1, KEYS], DType::I32, &cpu).unwrap();
@@ -156,7 +156,7 @@ fn keys(device: &Device) -> KeyIndex {
 }
 
 /// What may be added to, or done with, scores: all that is differentiable beside query, key and value, and the options with it.
-struct Terms {
+pub(crate) struct Terms {
     buckets: Buckets,
     score: ScoreModifier,
     which: &'static [&'static str],
@@ -164,7 +164,7 @@ struct Terms {
 }
 
 impl Terms {
-    fn new(which: &'static [&'static str], dropout: f64) -> Self {
+    pub(crate) fn new(which: &'static [&'static str], dropout: f64) -> Self {
         let text = "
             fn score(s: f32, q: u32, k: u32, head: u32, batch: u32) -> f32 { return s * s * 0.3 + f32(head); }
             fn score_grad(s: f32, q: u32, k: u32, head: u32, batch: u32) -> f32 { return s * 0.6; }";
@@ -174,7 +174,7 @@ impl Terms {
         Terms { buckets: Buckets::disentangled(QUERIES, KEYS, 4, Some(20)).unwrap(), score, which, dropout }
     }
 
-    fn inputs(&self) -> Vec<Input> {
+    pub(crate) fn inputs(&self) -> Vec<Input> {
         let count = self.buckets.count();
         let shape = |name: &str| match name {
             "bias" => vec![2, 1, QUERIES, KEYS],
@@ -189,7 +189,7 @@ impl Terms {
         inputs([2, 1], [QUERIES, KEYS], [8, 8]).into_iter().chain(extras).collect()
     }
 
-    fn options(&self, x: &[Tensor]) -> Result<AttentionOptions> {
+    pub(crate) fn options(&self, x: &[Tensor]) -> Result<AttentionOptions> {
         let mut options = AttentionOptions { dropout: self.dropout, ..Default::default() };
         let mut extras = x[3..].iter();
         for &name in self.which {
@@ -215,7 +215,7 @@ impl Terms {
 }
 
 /// What is attended to in one of three ways.
-fn attend(x: &[Tensor], kind: &str, options: &AttentionOptions, composed: bool) -> Result<Tensor> {
+pub(crate) fn attend(x: &[Tensor], kind: &str, options: &AttentionOptions, composed: bool) -> Result<Tensor> {
     let (blocks, keys) = (blocks(x[0].device()), keys(x[0].device()));
     let index = match kind {
         "blocks" => SparseIndex::Blocks(&blocks),
@@ -229,7 +229,7 @@ fn attend(x: &[Tensor], kind: &str, options: &AttentionOptions, composed: bool) 
     }
 }
 
-const EACH: [&[&str]; 8] = [
+pub(crate) const EACH: [&[&str]; 8] = [
     &["score"],
     &["head_scale", "rotary"],
     &["c2p", "p2c"],

@@ -47,5 +47,6 @@ mod sparse;
 mod sparse24;
 mod sparse_rows;
 mod steady;
+mod units;
 mod view;
 mod window;

@@ -177,7 +177,7 @@ fn products_over_nothing_are_the_bias() {
 }
 
 /// Small integers, exact in every dtype, so that every order of summation gives the same sum, rounded once to the dtype of the result.
-fn integers(shape: &[usize], salt: usize) -> Input {
+pub(crate) fn integers(shape: &[usize], salt: usize) -> Input {
     let values: Vec<f64> =
         (0..shape.iter().product()).map(|i: usize| ((i * 37 + salt * 11 + i / 7) % 13) as f64 - 6.0).collect();
     Input::of(&values, shape).constant()
@@ -194,6 +194,17 @@ fn rounded(values: Vec<f64>, dtype: DType) -> Vec<f64> {
 
 /// Runs `f` by every kernel that `device` has, in one pass and with k cut into three, and compares with the CPU in f64, bit by bit.
 fn every_family(device: &Device, dtype: DType, inputs: &[Input], f: &dyn Fn(&[Tensor]) -> wgrad::Result<Tensor>) {
+    by_families(&matmul_families(device), device, dtype, inputs, f);
+}
+
+/// The same by some of them.
+pub(crate) fn by_families(
+    families: &[MatmulFamily],
+    device: &Device,
+    dtype: DType,
+    inputs: &[Input],
+    f: &dyn Fn(&[Tensor]) -> wgrad::Result<Tensor>,
+) {
     let on = |device: &Device, dtype: DType| {
         let stored =
             |i: &Input| i.views.iter().try_fold(i.stored(device, dtype).unwrap(), |x, view| view.of(&x)).unwrap();
@@ -201,7 +212,7 @@ fn every_family(device: &Device, dtype: DType, inputs: &[Input], f: &dyn Fn(&[Te
     };
     let want = rounded(f(&on(&Device::cpu(), DType::F64)).unwrap().to_f64_vec().unwrap(), dtype);
     let x = on(device, dtype);
-    for family in matmul_families(device) {
+    for &family in families {
         if family.on_units() && dtype != DType::F16 {
             continue;
         }

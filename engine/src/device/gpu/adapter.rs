@@ -115,7 +115,7 @@ pub(crate) async fn open_async(select: Select, options: GpuOptions) -> Result<Ar
         required_features = adapter.features() & WANTED;
         if options.matrix_units && has_matrix_units(&adapter) {
             required_features |= Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
-            // SAFETY: the feature is used by two kernels, and only after a test of what they compute on this very device.
+            // SAFETY: kernels use the feature only after a test of what they compute on this very device.
             experimental_features = unsafe { ExperimentalFeatures::enabled() };
         }
         let max_immediate_size = if required_features.contains(Features::IMMEDIATES) { MAX_PARAMS } else { 0 };
@@ -144,7 +144,7 @@ pub(crate) async fn open_async(select: Select, options: GpuOptions) -> Result<Ar
     Ok(gpu)
 }
 
-/// Whether the adapter multiplies f16 matrices of 16 x 16 x 16 with sums in f32, as `shaders/matmul/coop.wgsl` does.
+/// Whether the adapter multiplies f16 matrices of 16 x 16 x 16 with sums in f32, as `shaders/common/fragments.wgsl` wants it.
 fn has_matrix_units(adapter: &wgpu::Adapter) -> bool {
     let fits = |p: &wgpu::CooperativeMatrixProperties| {
         (p.m_size, p.n_size, p.k_size) == (16, 16, 16)

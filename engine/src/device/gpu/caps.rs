@@ -72,10 +72,8 @@ impl Caps {
             subgroups: features.contains(Features::SUBGROUP),
             subgroup_min: info.subgroup_min_size,
             subgroup_max: info.subgroup_max_size,
-            coop: options.matrix_units
-                && features
-                    .contains(Features::EXPERIMENTAL_COOPERATIVE_MATRIX | Features::SHADER_F16 | Features::SUBGROUP)
-                && (info.subgroup_min_size, info.subgroup_max_size) == (32, 32)
+            coop: features.contains(Features::SHADER_F16 | Features::SUBGROUP)
+                && (options.emulated_units || options.matrix_units && has_units(&info, features))
                 && limits.max_compute_workgroup_storage_size >= 16 << 10,
             timestamp: features.contains(Features::TIMESTAMP_QUERY),
             max_workgroup_memory: limits.max_compute_workgroup_storage_size,
@@ -97,6 +95,11 @@ impl Caps {
         let fixed = self.subgroups && self.subgroup_min == self.subgroup_max;
         (self.software && fixed).then_some(self.subgroup_min)
     }
+}
+
+fn has_units(info: &wgpu::AdapterInfo, features: Features) -> bool {
+    let widths = (info.subgroup_min_size, info.subgroup_max_size);
+    features.contains(Features::EXPERIMENTAL_COOPERATIVE_MATRIX) && widths == (32, 32)
 }
 
 /// Driver name and version in one string.

@@ -11,9 +11,12 @@ pub struct GpuOptions {
     pub checked: bool,
     /// Pass kernel parameters as immediates where the device can (`WGRAD_IMMEDIATES=0` forbids it). Default: on.
     pub immediates: bool,
-    /// Multiply f16 matrices on matrix units where the device has them and they pass a test (`WGRAD_MATRIX_UNITS=0` forbids it).
+    /// Compute products and attention of f16 on matrix units where the device has them and they pass a test (`WGRAD_MATRIX_UNITS=0` forbids it).
     /// Default: on.
     pub matrix_units: bool,
+    /// Compute by ordinary instructions what matrix units would: to test their kernels where there are none.
+    #[doc(hidden)]
+    pub emulated_units: bool,
     /// Fill new memory with NaN and put guard words behind each buffer (`WGRAD_GUARDS=1`). Default: off.
     pub guards: bool,
     /// Bytes that live and pooled buffers may take together (`WGRAD_MEMORY_LIMIT`). Default: what the driver gives.
@@ -34,6 +37,7 @@ impl Default for GpuOptions {
             checked: flag("WGRAD_CHECKED", false),
             immediates: flag("WGRAD_IMMEDIATES", true),
             matrix_units: flag("WGRAD_MATRIX_UNITS", true),
+            emulated_units: false,
             guards: flag("WGRAD_GUARDS", false),
             memory_limit: number("WGRAD_MEMORY_LIMIT"),
             binding_limit: number("WGRAD_BINDING_LIMIT"),

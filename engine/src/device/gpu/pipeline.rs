@@ -108,7 +108,10 @@ impl Pipelines {
             Some(module) => module.clone(),
             None => {
                 let filled = Filled::of(launch.kernel);
-                let find = |name: &str| filled.and_then(|filled| filled.text(name)).or_else(|| self.source(name));
+                let find = |name: &str| match name {
+                    "common/fragments" if gpu.options.emulated_units => self.source("common/fragments_emulated"),
+                    _ => filled.and_then(|filled| filled.text(name)).or_else(|| self.source(name)),
+                };
                 let kernel = filled.map_or(launch.kernel, |filled| filled.kernel);
                 let text = specialise(kernel, launch.elems, params, &find)?;
                 let module = caught(device, || module(device, launch.kernel, text, &gpu.options)).map_err(refused)?;

@@ -13,6 +13,7 @@ fn options() -> GpuOptions {
         checked: false,
         immediates: true,
         matrix_units: true,
+        emulated_units: false,
         guards: false,
         memory_limit: None,
         binding_limit: None,

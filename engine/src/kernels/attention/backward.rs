@@ -2,7 +2,8 @@
 //! scores.
 
 use super::operands::by_rows;
-use super::{Call, TILE, by_heads, choose, constants, parts, work};
+use super::units::{self, UNITS};
+use super::{Call, TILE, by_heads, choose, parts, work};
 use crate::device::gpu::{Bind, Launch};
 use crate::kernels::{groups, size};
 use crate::layout::Dims;
@@ -48,24 +49,29 @@ pub(crate) fn backward(
             [Bind::Read(d_out.gpu_buffer(op)?), Bind::Read(stats.gpu_buffer(op)?), Bind::Write(to.gpu_buffer(op)?)];
         call.run(kernel, constants, elems, &bind, groups, operations)
     };
+    let halves = d_out.dtype() == DType::F16 && call.query.dtype() == DType::F16;
+    let variant_of = |side| match units::fit(gpu, &call, plan, side, call.d4.max(call.dv4), halves) {
+        true => &UNITS,
+        false => choose(gpu.caps(), plan, side),
+    };
     let mut grads = Grads::default();
     let products = [call.d4, call.dv4];
     if wants.query {
-        let variant = choose(gpu.caps(), plan, Side::Query);
+        let variant = variant_of(Side::Query);
         let parts = call.parts(gpu.caps(), plan, Side::Query, variant, &products);
         let dq = floats(&parts::shape(op, parts, &[batch, queries, heads, 4 * call.d4])?)?;
         let work = work(plan, Side::Query, variant, call.d4, parts);
-        run(variant.query, &constants(plan, parts), &dq, work, plan.operations(2, 1))?;
+        run(variant.query, &call.constants(plan, Side::Query, variant, parts), &dq, work, plan.operations(2, 1))?;
         grads.query = Some(by_heads(&parts::summed(parts, dq)?, plan.head_dim)?);
     }
     if wants.key_value {
         let heads = plan.key_heads;
         let rows = batch * keys * heads;
-        let variant = choose(gpu.caps(), plan, Side::Key);
+        let variant = variant_of(Side::Key);
         let parts = call.parts(gpu.caps(), plan, Side::Key, variant, &products);
         let both = floats(&[4 * parts * rows * (call.d4 + call.dv4)])?;
         let work = work(plan, Side::Key, variant, call.d4.max(call.dv4), parts);
-        run(variant.key_value, &[("PARTS", parts as f64)], &both, work, plan.operations(2, 2))?;
+        run(variant.key_value, &call.constants(plan, Side::Key, variant, parts), &both, work, plan.operations(2, 2))?;
         let part = |start: usize, width: usize| {
             let shape = parts::shape(op, parts, &[batch, keys, heads, width])?;
             let shape: Vec<isize> = shape.iter().map(|&n| n as isize).collect();

@@ -3,6 +3,9 @@
 mod backward;
 mod operands;
 mod parts;
+mod units;
+
+use std::sync::Arc;
 
 use super::{flag, gpu_of, groups, size};
 use crate::device::gpu::{Bind, Caps, Gpu, Launch};
@@ -15,6 +18,8 @@ use crate::{DType, Result, Tensor};
 pub(crate) use backward::backward;
 pub(crate) use operands::pack_bits;
 pub(super) use operands::{Aux, by_heads, fours};
+use units::UNITS;
+pub use units::force_attention_units;
 
 /// Kernels for one kind of device.
 struct Variant {
@@ -59,6 +64,7 @@ const LISTS: Variant = Variant {
     rows: 1,
 };
 
+/// Kernels without matrix units.
 fn choose(caps: &Caps, plan: &Plan, side: Side) -> &'static Variant {
     // Neighbouring queries may go over their lists together; neighbouring keys, which lists name at random, do not.
     if plan.lists.is_some() && !(plan.united && side == Side::Query) {
@@ -67,17 +73,17 @@ fn choose(caps: &Caps, plan: &Plan, side: Side) -> &'static Variant {
     if caps.software_lanes() == Some(8) { &LANES } else { &TILES }
 }
 
-/// What kernels that go over the keys of queries are told of lists that neighbours share, and of parts.
-fn constants(plan: &Plan, parts: usize) -> [(&'static str, f64); 2] {
-    [("HAS_UNIONS", flag(plan.united)), ("PARTS", parts as f64)]
-}
-
-/// The variant for the forward of queries and values with at most so many fours.
-fn choose_forward(caps: &Caps, plan: &Plan, is_plain: bool, fours: usize) -> &'static Variant {
+/// The variant for the forward.
+fn choose_forward(gpu: &Arc<Gpu>, call: &Call, plan: &Plan) -> &'static Variant {
+    // Values of any width go by chunks.
+    if units::fit(gpu, call, plan, Side::Query, call.d4, call.query.dtype() == DType::F16) {
+        return &UNITS;
+    }
+    let (caps, fours) = (gpu.caps(), call.d4.max(call.dv4));
     let chosen = choose(caps, plan, Side::Query);
     let whole_blocks = plan.blocks.is_none_or(|layout| layout.query_block.is_multiple_of(WIDE.rows));
     let fits = chosen.forward == LANES.forward && 4 * fours <= COLUMNS / 2 && whole_blocks;
-    if is_plain && fits && plan.pairs.queries >= MANY_QUERIES { &WIDE } else { chosen }
+    if call.is_plain && fits && plan.pairs.queries >= MANY_QUERIES { &WIDE } else { chosen }
 }
 
 /// Workgroups for all queries, or all keys, so many fours of columns, and so many parts.
@@ -173,8 +179,18 @@ impl Call {
         Ok(Call { op, query, key, value, aux, mask, params: words, constants, visible, score, is_plain, d4, dv4 })
     }
 
-    fn gpu(&self) -> Result<&Gpu> {
+    fn gpu(&self) -> Result<&Arc<Gpu>> {
         Ok(gpu_of(self.op, &self.query)?)
+    }
+
+    /// What kernels that go over the keys of queries, or the queries of keys, are told of parts, of lists that neighbours share, and on matrix units
+    /// of widths.
+    fn constants(&self, plan: &Plan, side: Side, variant: &Variant, parts: usize) -> Vec<(&'static str, f64)> {
+        let mut constants = vec![("PARTS", parts as f64), ("HAS_UNIONS", flag(plan.united && side == Side::Query))];
+        if variant.rows == UNITS.rows {
+            constants.push(units::width(self));
+        }
+        constants
     }
 
     fn run(
@@ -215,16 +231,16 @@ pub(crate) fn forward(op: &'static str, operands: &Operands, plan: &Plan) -> Res
     let call = Call::new(op, operands, plan)?;
     let Pairs { batch, heads, queries, .. } = plan.pairs;
     let (dtype, device) = (operands.query.dtype(), operands.query.device());
-    let caps = call.gpu()?.caps();
-    let variant = choose_forward(caps, plan, call.is_plain, call.d4.max(call.dv4));
-    let parts = call.parts(caps, plan, Side::Query, variant, &[call.d4]);
+    let gpu = call.gpu()?;
+    let variant = choose_forward(gpu, &call, plan);
+    let parts = call.parts(gpu.caps(), plan, Side::Query, variant, &[call.d4]);
     let stored = if parts > 1 { DType::F32 } else { dtype };
     let shape = |shape: &[usize]| parts::shape(op, parts, shape);
     let mut out = Tensor::gpu_uninit(op, shape(&[batch, queries, heads, 4 * call.dv4])?, stored, device)?;
     let mut log_sums = Tensor::gpu_uninit(op, shape(&[batch, heads, queries])?, DType::F32, device)?;
     call.run(
         variant.forward,
-        &constants(plan, parts),
+        &call.constants(plan, Side::Query, variant, parts),
         &[("o", stored)],
         &[Bind::Write(out.gpu_buffer(op)?), Bind::Write(log_sums.gpu_buffer(op)?)],
         work(plan, Side::Query, variant, call.dv4, parts),
