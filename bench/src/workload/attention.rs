@@ -1,6 +1,6 @@
 //! Scaled dot-product attention through the public operation.
 
-use wgrad::{AttentionOptions, DType, Device, Mask, Tensor};
+use wgrad::{AttentionOptions, DType, Device, Mask, Rope, Rotary, Tensor};
 
 use super::{Work, compare, dtype, normal, with_gradients};
 use crate::params::Params;
@@ -9,11 +9,18 @@ use crate::{Result, check};
 /// Scores up to which the reference does all heads; beyond, it does the first and the last.
 const MAX_SCORES: usize = 1 << 24;
 
-/// Query, key and value `[b, h, l, dh]`; `causal=1` hides later keys.
+/// Query, key and value `[b, h, l, dh]`; `causal=1` hides later keys, `rope=1` turns queries and keys by their positions first.
 pub fn attention(name: &str, params: &mut Params, device: &Device) -> Result<Work> {
     let (b, h) = (params.size("b", 1)?, params.size("h", 8)?);
     let (l, dh) = (params.size("l", 512)?, params.size("dh", 64)?);
     let causal = params.flag("causal", false)?;
+    let rotary = match params.flag("rope", false)? {
+        true => {
+            let positions = Tensor::arange(0, l as i64, DType::I32, device)?.expand(&[b, l])?;
+            Some(Rotary { rope: Rope::new(dh, 1e4)?, queries: positions.clone(), keys: positions })
+        }
+        false => None,
+    };
     let dtype = dtype(params)?;
     let backward = name.ends_with("_bwd");
     let tensors = if backward { 4 } else { 3 };
@@ -27,9 +34,10 @@ pub fn attention(name: &str, params: &mut Params, device: &Device) -> Result<Wor
     // Forward: q, k, v in, o out; backward: q, k, v, o, do in, dq, dk, dv out.
     let bytes = if backward { 12.0 } else { 4.0 } * (b * h * l * dh * dtype.size()) as f64;
 
+    let turned = rotary.clone();
     let fused = move |x: &[Tensor]| {
         let mask = if causal { Mask::causal(0) } else { Mask::all() };
-        let options = AttentionOptions { mask, ..AttentionOptions::default() };
+        let options = AttentionOptions { mask, rotary: turned.clone(), ..AttentionOptions::default() };
         results(x, |q, k, v| q.attention(k, v, &options))
     };
     let name = name.to_string();
@@ -50,7 +58,13 @@ pub fn attention(name: &str, params: &mut Params, device: &Device) -> Result<Wor
                     Some((batch, head)) => x.detach().narrow(0, batch, 1)?.narrow(1, head, 1),
                 };
                 let wide = inputs.iter().map(|x| check::to_reference(&part(x)?)).collect::<Result<Vec<_>>>()?;
-                let want = results(&wide, |q, k, v| composed(q, k, v, causal))?;
+                let want = results(&wide, |q, k, v| match &rotary {
+                    Some(Rotary { rope, queries, .. }) => {
+                        let positions = queries.narrow(0, 0, q.size(0)?)?.to_device(q.device())?;
+                        composed(&q.rope(&positions, rope)?, &k.rope(&positions, rope)?, v, causal)
+                    }
+                    None => composed(q, k, v, causal),
+                })?;
                 let got = got.iter().map(part).collect::<wgrad::Result<Vec<_>>>()?;
                 compare(&name, &got, &want, check::tolerance(dtype))?;
             }

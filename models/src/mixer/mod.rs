@@ -12,7 +12,7 @@ use wgrad::Tensor;
 use wgrad::nn::{Build, Module, Visitor};
 
 pub use averages::averages;
-pub use estimated::{Estimated, EstimatedConfig};
+pub use estimated::{Direction, Estimated, EstimatedConfig};
 pub use gated_linear::{GatedLinear, GatedLinearConfig, GatedLinearState, decays};
 pub use kronecker::{Kronecker, KroneckerKind};
 pub use latent::{Latent, LatentCache, LatentConfig};

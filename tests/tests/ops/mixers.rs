@@ -5,8 +5,8 @@ use wgrad::{DType, Device, Mask, Tensor};
 use wgrad_models::Result;
 use wgrad_models::attention::{Attention, AttentionConfig, DynamicConfig, Pass, Project, Scores};
 use wgrad_models::mixer::{
-    Estimated, EstimatedConfig, GatedLinear, GatedLinearConfig, Kronecker, KroneckerKind, Latent, LatentConfig, Mixer,
-    NativeSparse, NativeSparseConfig, WindowGlobal,
+    Direction, Estimated, EstimatedConfig, GatedLinear, GatedLinearConfig, Kronecker, KroneckerKind, Latent,
+    LatentConfig, Mixer, NativeSparse, NativeSparseConfig, WindowGlobal,
 };
 use wgrad_tests::{Input, Tolerance, compare, each_device};
 
@@ -31,6 +31,9 @@ fn results(make: &dyn Fn(&Build) -> Result<Box<dyn Mixer>>, device: &Device) -> 
     let mut pass = Pass::new(&Mask::causal(0), 0, mixer.window().into_iter().map(Some));
     let positions = Tensor::arange(0, LENGTH as i64, DType::I32, device).unwrap();
     pass.positions = Some(positions.unsqueeze(0).unwrap().expand(&[2, LENGTH]).unwrap());
+    // The last tokens of the second sample are padding, for mixers that ask.
+    let real = (0..2 * LENGTH).map(|n| n < 2 * LENGTH - 3).collect();
+    pass.real = Some(Tensor::from_vec(real, &[2, LENGTH], device).unwrap());
     let x = Input::normal(&[2, LENGTH, HIDDEN], 5).stored(device, DType::F32).unwrap().requires_grad();
     let weights = Input::normal(&[2, LENGTH, HIDDEN], 6).stored(device, DType::F32).unwrap();
     let y = mixer.mix(&x, &pass).unwrap();
@@ -46,7 +49,9 @@ fn results(make: &dyn Fn(&Build) -> Result<Box<dyn Mixer>>, device: &Device) -> 
 fn devices_agree() {
     let native =
         NativeSparseConfig { heads: 4, key_heads: 2, head_dim: 4, block: 4, chosen: 3, window: 5, theta: 100.0 };
-    let estimated = EstimatedConfig { columns: 8, keys: 4, features: 16, longest: LENGTH };
+    let estimated =
+        EstimatedConfig { columns: 8, keys: 4, features: 16, direction: Direction::Causal { longest: LENGTH } };
+    let both = EstimatedConfig { direction: Direction::Both, ..estimated };
     let gated = GatedLinearConfig { heads: 2, head_dim: 8, rotations: true, layer: [0, 2], chunk: 8 };
     let latent = LatentConfig {
         heads: 2,
@@ -66,6 +71,10 @@ fn devices_agree() {
         ("dynamic", Box::new(move |build| Ok(Box::new(Attention::new(dynamic, HIDDEN, build)?)))),
         ("native sparse", Box::new(move |build| Ok(Box::new(NativeSparse::new(native, HIDDEN, build)?)))),
         ("estimated", Box::new(move |build| Ok(Box::new(Estimated::new(estimated, &attention(), HIDDEN, build)?)))),
+        (
+            "estimated both ways",
+            Box::new(move |build| Ok(Box::new(Estimated::new(both, &attention(), HIDDEN, build)?))),
+        ),
         ("gated linear", Box::new(move |build| Ok(Box::new(GatedLinear::new(gated, HIDDEN, build)?)))),
         ("latent", Box::new(move |build| Ok(Box::new(Latent::new(latent, HIDDEN, build)?)))),
         ("window and global", Box::new(|build| Ok(Box::new(WindowGlobal::new(&attention(), 9, 2, HIDDEN, build)?)))),
