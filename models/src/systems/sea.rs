@@ -54,9 +54,10 @@ fn distilled(direction: Direction, device: &Device, seed: u64) -> Result<[f64; 2
     // In both directions questions of one key see each other: with many of them the teacher does not find the pairs.
     let task = if direction == Direction::Both { Recall { questions: 8, ..TASK } } else { TASK };
     let config = EstimatedConfig { columns: 32, keys: KEYS, features: 48, direction };
-    let mask = if direction == Direction::Both { Mask::all() } else { Mask::causal(0) };
+    let (mask, steps) = if direction == Direction::Both { (Mask::all(), 1000) } else { (Mask::causal(0), 400) };
+    device.set_seed(seed);
     let places = Tensor::normal(0.0, 0.3, &[1, TASK.length, sizes.hidden], DType::F32, device)?;
-    let course = Course { steps: 500, rows: 32, length: TASK.length, peak: 4e-3, seed };
+    let course = Course { steps, rows: 32, length: TASK.length, peak: 4e-3, seed };
     let teacher = Lab::new(&sizes, device, |_, build| sizes.plain_mixer(build))?.smeared()?;
     let run = |lab: &Lab, ids: &Tensor, pass: &Pass| lab.logits(&lab.states(lab.embed(ids)?.add(&places)?, pass)?);
     let draw = |stream: u64, number: u64| {
@@ -109,7 +110,6 @@ fn distilled(direction: Direction, device: &Device, seed: u64) -> Result<[f64; 2
 }
 
 fn check(device: &Device, seed: u64) -> Result<Report> {
-    device.set_seed(seed);
     let [causal, both] = [Direction::Causal { longest: TASK.length }, Direction::Both]
         .map(|direction| distilled(direction, device, seed));
     let ([causal, causal_right], [both, both_right]) = (causal?, both?);
