@@ -7,12 +7,14 @@
 // whole turns, which do not count: no position is too large.
 //
 // x: [batch, heads, time, width] of any strides; positions: [batch, axes, time]; y: [batch, time, heads, 4 fours], zeros beyond width.
-// An invocation has four elements of a row.
+// An invocation has the same four elements of a row of some heads, which turn alike.
 
 alias P = u32; // takes u32, i32
 
 override INTERLEAVED: bool = false;
 override SIGNED: bool = false;
+// Whether rows lie in whole aligned fours, and no four has elements of both halves of pairs.
+override FOURS: bool = false;
 
 const WORKGROUP: u32 = 64u;
 
@@ -34,9 +36,10 @@ struct Params {
     positions_batch: u32,
     positions_axis: u32,
     positions_step: u32,
+    each: u32, // heads of an invocation
 }
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> positions: array<P>;
 @group(0) @binding(2) var<storage, read> turns: array<u32>;
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
@@ -45,7 +48,8 @@ struct Params {
 //#import common/math.wgsl
 //#import common/philox.wgsl
 
-fn load_x(i: u32) -> f32 { return x[i]; }
+fn load_x(i: u32) -> f32 { return x[i >> 2u][i & 3u]; }
+fn load4_x(i: u32) -> vec4<f32> { return x[i]; }
 fn load_positions(i: u32) -> P { return positions[i]; }
 fn store4_y(i: u32, v: vec4<f32>) { y[i] = v; }
 
@@ -62,6 +66,35 @@ fn angle(batch: u32, time: u32, pair: u32) -> f32 {
     return direction * f32(bitcast<i32>(phase)) * 1.4629180792671596e-9;
 }
 
+// The other element of the pair of a column, if there is one.
+fn partner_of(column: u32) -> u32 {
+    if (INTERLEAVED) { return column ^ 1u; }
+    return select(column + p.pairs, column - p.pairs, column >= p.pairs);
+}
+
+// Four elements of a row from a column on, and their partners; zeros where there are none.
+fn own(start: u32, first: u32) -> vec4<f32> {
+    if (FOURS) { return load4_x((start + first) >> 2u); }
+    var elements = vec4<f32>();
+    for (var n = 0u; n < 4u; n++) {
+        if (first + n < p.width) { elements[n] = load_x(start + (first + n) * p.x_column); }
+    }
+    return elements;
+}
+
+fn partners(start: u32, first: u32, own: vec4<f32>) -> vec4<f32> {
+    if (FOURS && INTERLEAVED) { return own.yxwz; }
+    var elements = vec4<f32>();
+    if (FOURS) {
+        if (first < 2u * p.pairs) { elements = load4_x((start + partner_of(first)) >> 2u); }
+        return elements;
+    }
+    for (var n = 0u; n < 4u; n++) {
+        if (first + n < 2u * p.pairs) { elements[n] = load_x(start + partner_of(first + n) * p.x_column); }
+    }
+    return elements;
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) wg: vec3<u32>,
@@ -70,27 +103,31 @@ fn main(
 ) {
     let cell = (wg.x + wg.y * nwg.x) * WORKGROUP + local;
     let fours = (p.width + 3u) / 4u;
-    let row = cell / fours;
-    let head = row % p.heads;
-    let time = row / p.heads % p.time;
-    let batch = row / (p.heads * p.time);
+    let parts = (p.heads + p.each - 1u) / p.each;
+    let row = cell / (fours * parts);
+    let time = row % p.time;
+    let batch = row / p.time;
     if (batch < p.batch) {
-        let start = p.x_start + batch * p.x_batch + head * p.x_head + time * p.x_row;
-        var own = vec4<f32>();
-        var other = vec4<f32>();
+        let first = cell % fours * 4u;
         var angles = vec4<f32>();
+        var signs = vec4<f32>();
+        var scales = vec4<f32>(1.0);
         for (var n = 0u; n < 4u; n++) {
-            let column = cell % fours * 4u + n;
-            if (column < p.width) { own[n] = load_x(start + column * p.x_column); }
+            let column = first + n;
             if (column < 2u * p.pairs) {
                 let second = select(column >= p.pairs, (column & 1u) == 1u, INTERLEAVED);
-                let pair = select(column % p.pairs, column / 2u, INTERLEAVED);
-                let partner = select(select(column + p.pairs, column - p.pairs, second), column ^ 1u, INTERLEAVED);
-                other[n] = p.magnitude * select(-1.0, 1.0, second) * load_x(start + partner * p.x_column);
-                own[n] *= p.magnitude;
-                angles[n] = angle(batch, time, pair);
+                angles[n] = angle(batch, time, select(column % p.pairs, column / 2u, INTERLEAVED));
+                signs[n] = select(-p.magnitude, p.magnitude, second);
+                scales[n] = p.magnitude;
             }
         }
-        store4_y(cell, own * sin_of(angles, 1) + other * sin_of(angles, 0));
+        let cosines = scales * sin_of(angles, 1);
+        let sines = signs * sin_of(angles, 0);
+        let head = cell / fours % parts * p.each;
+        for (var h = head; h < min(head + p.each, p.heads); h++) {
+            let start = p.x_start + batch * p.x_batch + h * p.x_head + time * p.x_row;
+            let x = own(start, first);
+            store4_y((row * p.heads + h) * fours + first / 4u, x * cosines + partners(start, first, x) * sines);
+        }
     }
 }

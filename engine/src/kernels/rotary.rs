@@ -21,9 +21,21 @@ pub(crate) fn turn(
     };
     let fours = width.div_ceil(4);
     let y = Tensor::gpu_uninit(op, Dims::new(op, &[batch, time, heads, 4 * fours])?, x.dtype(), x.device())?;
+    // Heads turn alike: an invocation takes some of them, as long as there are enough invocations.
+    let (gpu, cells) = (gpu_of(op, x)?, batch * time * heads * fours);
+    let enough = if gpu.caps().software { 512 } else { 1 << 16 };
+    let each = (cells / enough).clamp(1, heads.max(1));
+    let pairs = turn.frequencies.len();
+    let layout = x.layout();
+    let whole = |n: usize| n.is_multiple_of(4);
+    let in_fours = layout.strides[3] == 1
+        && layout.strides[..3].iter().all(|&stride| whole(stride))
+        && whole(layout.offset)
+        && whole(width)
+        && (turn.interleaved || whole(pairs));
     let axes = positions.shape().get(1).copied().unwrap_or(1);
     let mut params = Vec::with_capacity(17);
-    for n in [batch, heads, time, width, turn.frequencies.len(), axes] {
+    for n in [batch, heads, time, width, pairs, axes] {
         params.push(size(op, n)?);
     }
     params.extend([turn.magnitude, turn.direction].map(|n| (n as f32).to_bits()));
@@ -33,10 +45,15 @@ pub(crate) fn turn(
             params.push(size(op, x.layout().strides[dim])?);
         }
     }
-    gpu_of(op, x)?.run(Launch {
+    params.push(size(op, each)?);
+    gpu.run(Launch {
         kernel: "attention/rotary",
         elems: &[("x", x.dtype()), ("positions", positions.dtype()), ("y", x.dtype())],
-        constants: &[("INTERLEAVED", flag(turn.interleaved)), ("SIGNED", flag(positions.dtype() == DType::I32))],
+        constants: &[
+            ("INTERLEAVED", flag(turn.interleaved)),
+            ("SIGNED", flag(positions.dtype() == DType::I32)),
+            ("FOURS", flag(in_fours)),
+        ],
         bind: &[
             Bind::Read(x.gpu_buffer(op)?),
             Bind::Read(positions.gpu_buffer(op)?),
@@ -44,7 +61,7 @@ pub(crate) fn turn(
             Bind::Write(y.gpu_buffer(op)?),
         ],
         params: bytemuck::cast_slice(&params),
-        groups: groups(batch * time * heads * fours),
+        groups: groups(batch * time * heads.div_ceil(each) * fours),
     })?;
     by_heads(&y, width)
 }
