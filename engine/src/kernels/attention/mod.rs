@@ -180,7 +180,7 @@ impl Call {
     }
 
     fn gpu(&self) -> Result<&Arc<Gpu>> {
-        Ok(gpu_of(self.op, &self.query)?)
+        gpu_of(self.op, &self.query)
     }
 
     /// What kernels that go over the keys of queries, or the queries of keys, are told of parts, of lists that neighbours share, and on matrix units

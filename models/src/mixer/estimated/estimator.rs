@@ -71,17 +71,17 @@ impl Module for Conv3 {
 
 /// What makes the grid of what linear attention found.
 enum Decoder {
-    Causal {
-        /// What stands for a position, `[longest, head_dim]`.
-        places: Param,
-        widen_norm: Norm,
-        convs: [CausalConv; 2],
-        join: Linear,
-        join_norm: Norm,
-    },
-    Both {
-        convs: [Conv3; 3],
-    },
+    Causal(Box<CausalDecoder>),
+    Both([Conv3; 3]),
+}
+
+struct CausalDecoder {
+    /// What stands for a position, `[longest, head_dim]`.
+    places: Param,
+    widen_norm: Norm,
+    convs: [CausalConv; 2],
+    join: Linear,
+    join_norm: Norm,
 }
 
 pub(super) struct Estimator {
@@ -102,20 +102,18 @@ impl Estimator {
         let norm = |width| Norm::new(NormConfig::layer(EPS), width, build);
         let favor = if config.direction == Direction::Both { Favor::Softmax } else { Favor::Relu };
         let decoder = match config.direction {
-            Direction::Causal { longest } => Decoder::Causal {
+            Direction::Causal { longest } => Decoder::Causal(Box::new(CausalDecoder {
                 places: build.param(&[longest, dim], Init::Normal { mean: 0.0, std: 1.0 })?,
                 widen_norm: norm(columns / 4)?,
                 convs: [CausalConv::new(2 * heads, build)?, CausalConv::new(2 * heads, build)?],
                 join: linear(2 * heads, heads)?,
                 join_norm: norm(columns)?,
-            },
-            Direction::Both => Decoder::Both {
-                convs: [
-                    Conv3::new(4 * heads, 4 * heads, 2, build)?,
-                    Conv3::new(4 * heads, 4 * heads, 1, build)?,
-                    Conv3::new(4 * heads, heads, 1, build)?,
-                ],
-            },
+            })),
+            Direction::Both => Decoder::Both([
+                Conv3::new(4 * heads, 4 * heads, 2, build)?,
+                Conv3::new(4 * heads, 4 * heads, 1, build)?,
+                Conv3::new(4 * heads, heads, 1, build)?,
+            ]),
         };
         // Two channels a head of a quarter of the columns, or four of half of them.
         let wide = if config.direction == Direction::Both { 2 * columns } else { columns / 2 };
@@ -137,7 +135,8 @@ impl Estimator {
             return Err(Error::argument("Estimated", format!("values of shape {:?}", value.shape())));
         };
         let places = match &self.decoder {
-            Decoder::Causal { places, .. } => {
+            Decoder::Causal(causal) => {
+                let places = &causal.places;
                 let most = places.shape()[0];
                 if length > most {
                     return Err(Error::argument(
@@ -148,7 +147,7 @@ impl Estimator {
                 places.tensor().narrow(0, 0, length)?
             }
             // As many rows of a unit matrix as there are tokens, with what lies between two rows between them.
-            Decoder::Both { .. } => {
+            Decoder::Both(_) => {
                 let unit = Tensor::arange(0, dim as i64, DType::U32, value.device())?
                     .one_hot(dim)?
                     .cast(value.dtype())?
@@ -160,7 +159,7 @@ impl Estimator {
         };
         let keys = of_real(self.features.key(&of_real(key.clone(), real)?)?, real)?;
         let options = LinearAttention {
-            causal: matches!(self.decoder, Decoder::Causal { .. }),
+            causal: matches!(self.decoder, Decoder::Causal(_)),
             normalize: Some(LEAST),
             ..LinearAttention::default()
         };
@@ -174,14 +173,15 @@ impl Estimator {
             wide.reshape(&[batch, heads, length, parts, width].map(|n| n as isize))
         };
         let grid = match &self.decoder {
-            Decoder::Causal { widen_norm, convs, join, join_norm, .. } => {
+            Decoder::Causal(causal) => {
+                let CausalDecoder { widen_norm, convs, join, join_norm, .. } = &**causal;
                 // The heads' pairs of channels: [batch, queries, columns / 4, 2 heads].
                 let wide = widen_norm.forward(&split(2)?)?.permute(&[0, 2, 4, 1, 3])?.flatten(3, 4)?;
                 let wide = convs[0].forward(&wide)?.relu()?;
                 let wide = convs[1].forward(&wide)?.relu()?;
                 join_norm.forward(&join.forward(&wide.repeat_interleave(4, 2)?)?.permute(&[0, 3, 1, 2])?)?
             }
-            Decoder::Both { convs } => {
+            Decoder::Both(convs) => {
                 // [batch, 4 heads, queries, columns / 2], where padding is zeros.
                 let wide = of_real(split(4)?.permute(&[0, 1, 3, 2, 4])?.flatten(1, 2)?, real)?;
                 let wide = convs[0].forward(&wide)?.relu()?;
@@ -202,7 +202,8 @@ impl Module for Estimator {
         v.module("inner_norm", &self.inner_norm);
         v.module("widen", &self.widen);
         match &self.decoder {
-            Decoder::Causal { places, widen_norm, convs, join, join_norm } => {
+            Decoder::Causal(causal) => {
+                let CausalDecoder { places, widen_norm, convs, join, join_norm } = &**causal;
                 v.param("places", places);
                 v.module("widen_norm", widen_norm);
                 for (number, conv) in convs.iter().enumerate() {
@@ -211,7 +212,7 @@ impl Module for Estimator {
                 v.module("join", join);
                 v.module("join_norm", join_norm);
             }
-            Decoder::Both { convs } => {
+            Decoder::Both(convs) => {
                 for (number, conv) in convs.iter().enumerate() {
                     v.module(&format!("convs.{number}"), conv);
                 }
