@@ -5,6 +5,7 @@
 // over the queries of all heads of the group. d_kv: for each part dk [batch, keys, heads / group, 4 D4], behind all of them for each part dv
 // [batch, keys, heads / group, 4 DV4]. A workgroup has 32 keys and up to 64 columns of both, and goes over the queries by 32.
 
+//#import common/attention_inputs.wgsl
 //#import common/attention.wgsl
 //#import common/tiles.wgsl
 

@@ -5,6 +5,7 @@
 // stats: [batch, heads, queries, 2], lse and delta; d_o: [batch, queries, heads, 4 DV4]; dq: [PARTS, batch, queries, heads, 4 D4], of which a
 // workgroup has 32 rows and up to 128 columns, and goes over the keys by 32.
 
+//#import common/attention_inputs.wgsl
 //#import common/attention.wgsl
 //#import common/tiles.wgsl
 

@@ -7,6 +7,7 @@
 
 const ROWS = 16u;
 
+//#import common/attention_inputs.wgsl
 //#import common/attention.wgsl
 //#import common/lanes.wgsl
 

@@ -10,18 +10,16 @@ enable f16;
 //#import common/attention.wgsl
 //#import common/attention_units.wgsl
 
-@group(0) @binding(5) var<storage, read> d_o: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read> d_o: array<vec4<f16>>;
 @group(0) @binding(6) var<storage, read> stats: array<vec2<f32>>;
 @group(0) @binding(7) var<storage, read_write> dq: array<vec4<f32>>;
 
-fn load4_d_o(i: u32) -> vec4<f32> { return d_o[i]; }
-
-fn element4(which: u32, at: Head, row: u32, d: u32) -> vec4<f32> {
+fn element4(which: u32, at: Head, row: u32, d: u32) -> vec4<f16> {
     switch which {
-        case OF_Q: { return load4_q(q_at(at, row) + d); }
-        case OF_K: { return load4_k(k_at(at, row) + d); }
-        case OF_V: { return load4_v(v_at(at, row) + d); }
-        default: { return load4_d_o(o_at(at, row) + d); }
+        case OF_Q: { return q[q_at(at, row) + d]; }
+        case OF_K: { return k[k_at(at, row) + d]; }
+        case OF_V: { return v[v_at(at, row) + d]; }
+        default: { return d_o[o_at(at, row) + d]; }
     }
 }
 

@@ -6,6 +6,7 @@
 // workgroup has 32 queries and up to 128 columns of the values, and goes over the keys by 32 with a running maximum. Tiles that the mask
 // hides are skipped.
 
+//#import common/attention_inputs.wgsl
 //#import common/attention.wgsl
 //#import common/tiles.wgsl
 

@@ -19,11 +19,11 @@ const GROWTH: f32 = 5.0;
 
 var<workgroup> grown: u32;
 
-fn element4(which: u32, at: Head, row: u32, d: u32) -> vec4<f32> {
+fn element4(which: u32, at: Head, row: u32, d: u32) -> vec4<f16> {
     switch which {
-        case OF_Q: { return load4_q(q_at(at, row) + d); }
-        case OF_K: { return load4_k(k_at(at, row) + d); }
-        default: { return load4_v(v_at(at, row) + d); }
+        case OF_Q: { return q[q_at(at, row) + d]; }
+        case OF_K: { return k[k_at(at, row) + d]; }
+        default: { return v[v_at(at, row) + d]; }
     }
 }
 

@@ -10,6 +10,7 @@
 //
 // Each part has sums of its own, one behind the other, but those over nothing, which are stored once.
 
+//#import common/attention_inputs.wgsl
 //#import common/attention.wgsl
 //#import common/tiles.wgsl
 

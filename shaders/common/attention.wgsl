@@ -5,7 +5,7 @@
 //   w_ij = exp(s_ij) / (sum over j of exp(s_ij) + exp(sink_h)),  or 0
 //
 // q: [batch, heads, queries, 4 D4]; k: [batch, heads / group, keys, 4 D4]; v: [batch, heads / group, keys, 4 DV4], each with its
-// strides. `aux` holds relative bias, sinks, c2p, p2c and bias, `mask` the words of common/mask.wgsl, and behind them the bucket of
+// strides, bound by common/attention_inputs.wgsl, or as halves by common/attention_units.wgsl. `aux` holds relative bias, sinks, c2p, p2c and bias, `mask` the words of common/mask.wgsl, and behind them the bucket of
 // each j - i + queries - 1; where there are none, other memory is bound and not read. Scores are worked on by fours: of one query and four keys, or of four queries and one key.
 
 override D4: u32 = 16u;
@@ -58,9 +58,6 @@ struct Params {
     keep: f32,
 }
 
-@group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> k: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> v: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> aux: array<f32>;
 @group(0) @binding(4) var<storage, read> mask: array<u32>;
 @group(1) @binding(0) var<uniform> p: Params;
@@ -70,9 +67,6 @@ struct Params {
 //#import common/score.wgsl
 //#import common/steps.wgsl
 
-fn load4_q(i: u32) -> vec4<f32> { return q[i]; }
-fn load4_k(i: u32) -> vec4<f32> { return k[i]; }
-fn load4_v(i: u32) -> vec4<f32> { return v[i]; }
 fn load_aux(i: u32) -> f32 { return aux[i]; }
 
 // Which head of which batch element.

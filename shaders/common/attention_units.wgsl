@@ -1,9 +1,15 @@
 // Attention on matrix units (common/fragments.wgsl) by workgroups of 128 invocations: 64 rows against 32 columns, 16 rows to a subgroup. Between
 // the products an invocation, `local` of 8 x 16, works on 4 x 4 scores, rows from 4 local.y on and columns from 4 local.x on, which are rows of
 // its subgroup.
-// The file that imports this has element4 as common/tiles.wgsl wants it.
+// Operands are halves, and are bound as such. The file that imports this has
+//
+//   fn element4(which: u32, at: Head, row: u32, d: u32) -> vec4<f16>
 
 //#import common/sights.wgsl
+
+@group(0) @binding(0) var<storage, read> q: array<vec4<f16>>;
+@group(0) @binding(1) var<storage, read> k: array<vec4<f16>>;
+@group(0) @binding(2) var<storage, read> v: array<vec4<f16>>;
 
 const ROWS: u32 = 64u;
 const COLUMNS: u32 = 32u;
@@ -33,9 +39,9 @@ fn stage(which: u32, at: Head, row: u32, count: u32, first: u32, fours: u32, to:
     for (var slot = cell; slot < count * width; slot += 128u) {
         let line = slot / width;
         let d = slot % width;
-        var x = vec4<f32>();
+        var x = vec4<f16>();
         if (first + d < fours) { x = element4(which, at, row + line, first + d); }
-        halves[to + line * PITCH + d] = vec4<f16>(x);
+        halves[to + line * PITCH + d] = x;
     }
 }
 

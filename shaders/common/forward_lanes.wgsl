@@ -6,6 +6,7 @@
 // belong to the first part. One subgroup has ROWS queries
 // and up to 128 columns of the values, and goes over the keys with a running maximum (Dao, "FlashAttention-2", 2023).
 
+//#import common/attention_inputs.wgsl
 //#import common/attention.wgsl
 //#import common/lanes.wgsl
 

@@ -2,6 +2,7 @@
 // batches, heads, order, k, unions or 0], as engine/src/sparse/keys.rs writes it: lists [batches, heads, queries, k], ascending, PADDING behind; and by key
 // j of matrix m, numbers e of entries of the lists, ascending: order[starts[m keys + j]..starts[m keys + j + 1]].
 
+//#import common/attention_inputs.wgsl
 //#import common/attention.wgsl
 
 const WORKGROUP: u32 = 64u;

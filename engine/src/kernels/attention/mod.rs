@@ -206,6 +206,9 @@ impl Call {
         let dtype = self.query.dtype();
         let mut elems = vec![("q", dtype), ("k", dtype), ("v", dtype), ("aux", dtype)];
         elems.extend_from_slice(more);
+        if units::reads_halves(kernel) {
+            elems.retain(|(name, _)| matches!(*name, "aux" | "o"));
+        }
         let mut constants = self.constants.clone();
         constants.extend_from_slice(more_constants);
         let mut all = Vec::with_capacity(8);

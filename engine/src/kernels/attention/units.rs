@@ -37,6 +37,11 @@ pub fn force_attention_units<R>(units: bool, f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// Whether a kernel binds its operands as halves, rather than words of two.
+pub(super) fn reads_halves(kernel: &str) -> bool {
+    [UNITS.forward, UNITS.query, UNITS.key_value].contains(&kernel)
+}
+
 /// Fours of elements of the widest operand, as the kernels want it.
 pub(super) fn width(call: &Call) -> (&'static str, f64) {
     ("WIDTH", call.d4.max(call.dv4).min(WIDEST) as f64)
