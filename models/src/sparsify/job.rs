@@ -94,6 +94,9 @@ impl Job {
         if self.batch == 0 || self.calibration == 0 {
             return Err(Error::argument("batch", "there must be one row or more"));
         }
+        if matches!(self.method, Method::MaskLlm(..)) && self.sparsity != Pattern::TWO_OF_FOUR.into() {
+            return Err(Error::argument("pattern", format!("{}, but masks are learned for 2:4 alone", self.sparsity)));
+        }
         let about = model.about();
         let rows = match about.task {
             Task::Encoder | Task::Detection if matches!(self.method, Method::OneShot(_)) => {
@@ -217,9 +220,6 @@ impl Work<'_> {
 
     fn learn(&self, settings: &MaskLlm, prior: &Prior) -> Result<Learned> {
         let Work { job, model, matrices, rows, text, .. } = self;
-        if job.sparsity != Pattern::TWO_OF_FOUR.into() {
-            return Err(Error::argument("pattern", format!("{}, but masks are learned for 2:4 alone", job.sparsity)));
-        }
         let priors = match prior {
             Prior::None => None,
             Prior::Masks(masks) => Some(masks.clone()),

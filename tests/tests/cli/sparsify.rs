@@ -291,6 +291,9 @@ fn patterns_precisions_and_all_methods() {
     assert!(after.len() == 4 && after.iter().all(|p| p.is_finite()), "{figures}");
     assert!(figures[3]["course"].as_array().unwrap().len() == 10, "{figures}");
     assert!(fs::read_to_string(Path::new(&out).join("perplexity.svg")).unwrap().contains("maskllm"));
+    // Masks are learned for 2:4 alone.
+    let (printed, _) = make(&bert, "quarter", &["--method", "all", "--pattern", "1:4", "--mask-id", "4"]);
+    assert!(printed.contains("sparsegpt") && !printed.contains("maskllm"), "{printed}");
     let (printed, out) = make(&fixture("t5"), "t5", &["--method", "wanda"]);
     assert!(printed.contains("perplexity"), "{printed}");
     assert!(succeed(&["score", &out, &text, "--length", "16"]).contains("perplexity"));
