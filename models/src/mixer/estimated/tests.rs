@@ -138,6 +138,26 @@ fn is_causal() {
     assert!(layer.mix(&Tensor::zeros(&[1, 65, 16], DType::F32, &device).unwrap(), &pass).is_err());
 }
 
+/// Few tokens, and samples of padding alone.
+#[test]
+fn the_shortest_sequences() {
+    let device = Device::new_cpu();
+    let layer = layer(8, 3, Direction::Both, &device);
+    for length in [1, 2, 3] {
+        let x = Tensor::normal(0.0, 1.0, &[2, length, 16], DType::F32, &device).unwrap();
+        let real = Tensor::from_vec((0..2 * length).map(|n| n < length).collect(), &[2, length], &device).unwrap();
+        let losses = Losses::default();
+        let mut pass = Pass::default();
+        (pass.real, pass.losses) = (Some(real), Some(losses.clone()));
+        let y = layer.mix(&x, &pass).unwrap();
+        assert!(y.to_f64_vec().unwrap().iter().all(|y| y.is_finite()));
+        assert!(losses.sum().unwrap().item().unwrap().is_finite());
+    }
+    if let Ok(none) = layer.mix(&Tensor::zeros(&[2, 0, 16], DType::F32, &device).unwrap(), &Pass::default()) {
+        assert_eq!(none.shape(), [2, 0, 16]);
+    }
+}
+
 /// What padding holds changes neither results nor losses, and all that is trained gets a gradient.
 #[test]
 fn padding_counts_for_nothing() {
