@@ -64,41 +64,25 @@ fn main(
 
         stage(OF_K, first, key, ROWS, 0u, D4, 0u, cell);
         workgroupBarrier();
-        var k0: Left;
-        var k1: Left;
-        var k2: Left;
-        var k3: Left;
-        var k4: Left;
-        var k5: Left;
-        var k6: Left;
-        var k7: Left;
-        k0 = left_of_rows(own * PITCH, PITCH);
-        if (WIDTH > 4u) { k1 = left_of_rows(own * PITCH + 4u, PITCH); }
-        if (WIDTH > 8u) { k2 = left_of_rows(own * PITCH + 8u, PITCH); }
-        if (WIDTH > 12u) { k3 = left_of_rows(own * PITCH + 12u, PITCH); }
-        if (WIDTH > 16u) { k4 = left_of_rows(own * PITCH + 16u, PITCH); }
-        if (WIDTH > 20u) { k5 = left_of_rows(own * PITCH + 20u, PITCH); }
-        if (WIDTH > 24u) { k6 = left_of_rows(own * PITCH + 24u, PITCH); }
-        if (WIDTH > 28u) { k7 = left_of_rows(own * PITCH + 28u, PITCH); }
+        let k0 = own_rows(own, 0u);
+        let k1 = own_rows(own, 1u);
+        let k2 = own_rows(own, 2u);
+        let k3 = own_rows(own, 3u);
+        let k4 = own_rows(own, 4u);
+        let k5 = own_rows(own, 5u);
+        let k6 = own_rows(own, 6u);
+        let k7 = own_rows(own, 7u);
         workgroupBarrier();
         stage(OF_V, first, key, ROWS, 0u, DV4, 0u, cell);
         workgroupBarrier();
-        var v0: Left;
-        var v1: Left;
-        var v2: Left;
-        var v3: Left;
-        var v4: Left;
-        var v5: Left;
-        var v6: Left;
-        var v7: Left;
-        v0 = left_of_rows(own * PITCH, PITCH);
-        if (WIDTH > 4u) { v1 = left_of_rows(own * PITCH + 4u, PITCH); }
-        if (WIDTH > 8u) { v2 = left_of_rows(own * PITCH + 8u, PITCH); }
-        if (WIDTH > 12u) { v3 = left_of_rows(own * PITCH + 12u, PITCH); }
-        if (WIDTH > 16u) { v4 = left_of_rows(own * PITCH + 16u, PITCH); }
-        if (WIDTH > 20u) { v5 = left_of_rows(own * PITCH + 20u, PITCH); }
-        if (WIDTH > 24u) { v6 = left_of_rows(own * PITCH + 24u, PITCH); }
-        if (WIDTH > 28u) { v7 = left_of_rows(own * PITCH + 28u, PITCH); }
+        let v0 = own_rows(own, 0u);
+        let v1 = own_rows(own, 1u);
+        let v2 = own_rows(own, 2u);
+        let v3 = own_rows(own, 3u);
+        let v4 = own_rows(own, 4u);
+        let v5 = own_rows(own, 5u);
+        let v6 = own_rows(own, 6u);
+        let v7 = own_rows(own, 7u);
         var dk0 = Sums();
         var dk1 = Sums();
         var dk2 = Sums();

@@ -78,22 +78,14 @@ fn main(
 
         stage(OF_Q, at, query, ROWS, 0u, D4, 0u, cell);
         workgroupBarrier();
-        var q0: Left;
-        var q1: Left;
-        var q2: Left;
-        var q3: Left;
-        var q4: Left;
-        var q5: Left;
-        var q6: Left;
-        var q7: Left;
-        q0 = left_of_rows(own * PITCH, PITCH);
-        if (WIDTH > 4u) { q1 = left_of_rows(own * PITCH + 4u, PITCH); }
-        if (WIDTH > 8u) { q2 = left_of_rows(own * PITCH + 8u, PITCH); }
-        if (WIDTH > 12u) { q3 = left_of_rows(own * PITCH + 12u, PITCH); }
-        if (WIDTH > 16u) { q4 = left_of_rows(own * PITCH + 16u, PITCH); }
-        if (WIDTH > 20u) { q5 = left_of_rows(own * PITCH + 20u, PITCH); }
-        if (WIDTH > 24u) { q6 = left_of_rows(own * PITCH + 24u, PITCH); }
-        if (WIDTH > 28u) { q7 = left_of_rows(own * PITCH + 28u, PITCH); }
+        let q0 = own_rows(own, 0u);
+        let q1 = own_rows(own, 1u);
+        let q2 = own_rows(own, 2u);
+        let q3 = own_rows(own, 3u);
+        let q4 = own_rows(own, 4u);
+        let q5 = own_rows(own, 5u);
+        let q6 = own_rows(own, 6u);
+        let q7 = own_rows(own, 7u);
         var o0 = Sums();
         var o1 = Sums();
         var o2 = Sums();

@@ -45,6 +45,11 @@ fn stage(which: u32, at: Head, row: u32, count: u32, first: u32, fours: u32, to:
     }
 }
 
+// The n-th sixteen columns of a subgroup's rows, which lie from 0 on. What lies beyond the widest operand is a part of the line, and not used.
+fn own_rows(own: u32, n: u32) -> Left {
+    return left_of_rows(own * PITCH + min(4u * n, PITCH - 6u), PITCH);
+}
+
 // The products of the sixteen rows that a subgroup has in fragments and the sixteen columns whose lines lie from `at` on.
 fn across(a0: Left, a1: Left, a2: Left, a3: Left, a4: Left, a5: Left, a6: Left, a7: Left, at: u32) -> Sums {
     var sums = Sums();
