@@ -78,7 +78,7 @@ pub fn gpu_with_emulated_units() -> Option<&'static Device> {
             if !able {
                 say(&format!("{name} has no f16 or no subgroups: kernels for matrix units are not tested"));
             }
-            open_with(false, |options| options.emulated_units = true).filter(|_| able)
+            if able { open_with(false, |options| options.emulated_units = true) } else { None }
         });
     }
     HERE.with(|gpu| *gpu)

@@ -44,10 +44,15 @@ pub(crate) struct Gpu {
     staging: Mutex<read::Staging>,
     faults: Mutex<fault::Faults>,
     disk_cache: Option<cache::DiskCache>,
-    /// Whether the kernels on matrix units passed their test, once it was made: by tiles of 64 and of 128.
-    pub(crate) matrix_units: OnceLock<[bool; 2]>,
-    /// The same of attention.
-    pub(crate) attention_units: OnceLock<bool>,
+    pub(crate) matrix_units: UnitsPassed,
+}
+
+/// Whether the kernels on matrix units passed their tests, once these were made.
+#[derive(Default)]
+pub(crate) struct UnitsPassed {
+    /// Of products, by tiles of 64 and of 128.
+    pub products: OnceLock<[bool; 2]>,
+    pub attention: OnceLock<bool>,
 }
 
 // SAFETY: all fields are Send and Sync, as the function below has the compiler check.
@@ -57,22 +62,9 @@ pub(crate) struct Gpu {
 unsafe impl Send for Gpu {}
 unsafe impl Sync for Gpu {}
 const _: fn(&Gpu) = |gpu| {
-    let Gpu {
-        device,
-        queue,
-        caps,
-        options,
-        status,
-        pool,
-        stream,
-        staging,
-        faults,
-        disk_cache,
-        matrix_units,
-        attention_units,
-    } = gpu;
+    let Gpu { device, queue, caps, options, status, pool, stream, staging, faults, disk_cache, matrix_units } = gpu;
     thread_safe(&(device, queue, caps, options));
-    thread_safe(&(status, pool, stream, staging, faults, disk_cache, matrix_units, attention_units));
+    thread_safe(&(status, pool, stream, staging, faults, disk_cache, matrix_units));
 };
 
 /// Accepts what is Send and Sync.
@@ -86,21 +78,8 @@ impl Gpu {
         let staging = Mutex::default();
         let faults = Mutex::default();
         let disk_cache = cache::DiskCache::open(&device);
-        let (matrix_units, attention_units) = Default::default();
-        Arc::new(Gpu {
-            device,
-            queue,
-            caps,
-            options,
-            status,
-            pool,
-            stream,
-            staging,
-            faults,
-            disk_cache,
-            matrix_units,
-            attention_units,
-        })
+        let matrix_units = UnitsPassed::default();
+        Arc::new(Gpu { device, queue, caps, options, status, pool, stream, staging, faults, disk_cache, matrix_units })
     }
 
     /// Features and limits from which kernels choose their variant.

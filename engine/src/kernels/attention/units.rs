@@ -63,7 +63,7 @@ pub(super) fn fit(gpu: &Gpu, call: &Call, plan: &Plan, side: Side, fours: usize,
 }
 
 fn passed(gpu: &Gpu, device: &Device) -> bool {
-    *gpu.attention_units.get_or_init(|| {
+    *gpu.matrix_units.attention.get_or_init(|| {
         let verdict =
             [40, 128].into_iter().try_fold(true, |right, width| -> Result<bool> { Ok(right && test(device, width)?) });
         match &verdict {

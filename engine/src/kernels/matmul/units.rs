@@ -11,7 +11,8 @@ use crate::{Device, Result, Sparse24, Tensor};
 /// Whether this device has what a family on matrix units needs, and computes with it what the naive kernel computes.
 pub(super) fn usable(gpu: &Arc<Gpu>, device: &Device, family: MatmulFamily) -> bool {
     let families = [MatmulFamily::Coop, MatmulFamily::CoopLarge];
-    let passed = gpu.matrix_units.get_or_init(|| no_grad(|| families.map(|family| passes(gpu, device, family))));
+    let passed =
+        gpu.matrix_units.products.get_or_init(|| no_grad(|| families.map(|family| passes(gpu, device, family))));
     families.into_iter().zip(passed).any(|(of, &passed)| of == family && passed)
 }
 
