@@ -246,6 +246,19 @@ fn angles_of_any_kind() {
     assert_close("rotary", &got, &want, 1e-12, 1e-12);
 }
 
+/// Rows of whole fours, of which a part may turn, as they come and with tokens before heads; heads that several invocations share, and not evenly.
+#[test]
+fn whole_fours_of_some_heads() {
+    let positions = Input::indices(1000, &[2, 64], DType::I32, 2);
+    for rope in [Rope::new(8, 1e4).unwrap(), Rope::new(16, 1e4).unwrap(), Rope::new(12, 1e4).unwrap().interleaved()] {
+        let heads_first = Input::normal(&[2, 5, 64, 16], 1);
+        let tokens_first = Input::normal(&[2, 64, 5, 16], 1).view(View::Permute(vec![0, 2, 1, 3]));
+        for x in [heads_first, tokens_first] {
+            same_on_devices_within(4.0, "rotary", &[x, positions.clone()], |x| x[0].rope(&x[1], &rope));
+        }
+    }
+}
+
 #[test]
 fn angles_are_exact_far_out_and_before_the_start() {
     each_device(|device| {
